@@ -51,7 +51,17 @@ func (p *printer) answer(text string) {
 }
 
 // admitted notes what the events will be about.
-func (p *printer) admitted(s *pawlv1.Submission) { p.submission = s.GetSubmissionId() }
+func (p *printer) admitted(s *pawlv1.Submission) {
+	first := p.submission == ""
+	p.submission = s.GetSubmissionId()
+	switch host := s.GetHostSubmissionId(); {
+	case !first || s.GetStatus() == pawlv1.Submission_STATUS_SETTLED:
+	case s.GetWhenBusy() == pawlv1.WhenBusy_WHEN_BUSY_STEER:
+		p.note("[the session is busy: this joins submission " + host + " at the end of its turn]")
+	case s.GetWhenBusy() == pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT && host != "":
+		p.note("[the session is busy: submission " + host + " is aborted, and this runs next]")
+	}
+}
 
 // silent says what is waited for when nothing was said of it.
 func (p *printer) silent() {
@@ -125,6 +135,8 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.thinking = true
 	case *pawlv1.Event_Entry:
 		p.entry(v.Entry.GetEntry())
+	case *pawlv1.Event_Steered:
+		p.joins(v.Steered.GetEntry())
 	case *pawlv1.Event_Restarted:
 		p.note("[the answer begins anew: " + v.Restarted.GetMessage() + "]")
 		p.sent = 0
@@ -165,6 +177,19 @@ func (p *printer) input(e *pawlv1.Entry) {
 	for _, b := range e.GetMessage().GetContent() {
 		if t := b.GetText(); t != "" {
 			p.note("> " + oneLine(t, max(p.notes.width, 80)-3))
+		}
+	}
+}
+
+// joins says that an input has joined the submission, and shows it unless it is the reader's own.
+func (p *printer) joins(e *pawlv1.Entry) {
+	if e.GetSubmissionId() == p.submission {
+		p.note("[the model reads it with its next call]")
+		return
+	}
+	for _, b := range e.GetMessage().GetContent() {
+		if t := b.GetText(); t != "" {
+			p.note("[steered] " + oneLine(t, max(p.notes.width, 80)-11))
 		}
 	}
 }

@@ -21,7 +21,7 @@ const maxMessage = 16 << 20
 
 func promptCommand(o *connection) *cobra.Command {
 	key := &pawlv1.SessionKey{}
-	var verbose bool
+	var verbose, steer, interrupt bool
 	var with content
 	c := o.json(&cobra.Command{
 		Use:   "prompt AGENT MESSAGE",
@@ -36,7 +36,8 @@ func promptCommand(o *connection) *cobra.Command {
 		Example: `control prompt shell "uname -a"` + "\n" +
 			"git diff | control prompt reviewer - > review.md\n" +
 			`control prompt shell "uname -a" -o json | jq -r .result.text` + "\n" +
-			`control prompt reviewer "Is this a bug?" --image shot.png --result-schema verdict.json | jq .bug`,
+			`control prompt reviewer "Is this a bug?" --image shot.png --result-schema verdict.json | jq .bug` + "\n" +
+			`control prompt reviewer --instance 42 --steer "look at the tests first"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
 			message, err := message(c, args[1])
@@ -47,6 +48,12 @@ func promptCommand(o *connection) *cobra.Command {
 			if err := with.add(req); err != nil {
 				return err
 			}
+			switch {
+			case steer:
+				req.WhenBusy = pawlv1.WhenBusy_WHEN_BUSY_STEER
+			case interrupt:
+				req.WhenBusy = pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT
+			}
 			return o.prompt(c, req, verbose)
 		},
 	})
@@ -55,6 +62,9 @@ func promptCommand(o *connection) *cobra.Command {
 	f.StringVar(&key.Instance, "instance", "cli", "`INSTANCE`: instance of the agent")
 	f.StringVar(&key.Session, "session", "", "`SESSION`: session of the instance (default: default)")
 	with.flags(f)
+	f.BoolVar(&steer, "steer", false, "when the session is busy, join what runs, before its model is asked again")
+	f.BoolVar(&interrupt, "interrupt", false, "when the session is busy, abort what runs, and run next")
+	c.MarkFlagsMutuallyExclusive("steer", "interrupt")
 	f.BoolVar(&verbose, "verbose", false, "show all that commands print, while they run")
 	return c
 }

@@ -54,6 +54,13 @@ func (d *Database) ForkSession(ctx context.Context, f session.Fork) (session.Ses
 	})
 }
 
+// Steers implements submission.Store.
+func (d *Database) Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error) {
+	return ask(ctx, d, "Steers", func(ctx context.Context) ([]lane.Steer, error) {
+		return d.db.Steers(ctx, headID, after, limit)
+	})
+}
+
 // Claim implements lane.Store.
 func (d *Database) Claim(ctx context.Context, owner string, kind lane.Kind, limit int) (lane.Claimed, error) {
 	return d.lease(ctx, "Claim", func(ctx context.Context) (lane.Claimed, error) {

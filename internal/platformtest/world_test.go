@@ -299,7 +299,7 @@ func (w *world) finish(p *platformtest.Platform, agent string, effects ...string
 func (w *world) checkStream(agent string) {
 	w.Helper()
 	id := w.sessionID(agent)
-	started, settled := map[string]int{}, map[string]int{}
+	started, settled, joined := map[string]int{}, map[string]int{}, map[string]int{}
 	for i, e := range w.events(id) {
 		if e.Seq != int64(i)+1 {
 			w.Errorf("event %d has seq %d", i+1, e.Seq)
@@ -309,6 +309,8 @@ func (w *world) checkStream(agent string) {
 			started[e.SubmissionID]++
 		case event.Settled:
 			settled[e.SubmissionID]++
+		case event.Steered:
+			joined[e.Joined]++
 		}
 	}
 	subs, err := w.c.Store.ListSubmissions(w.Context(), id, 0, 1000)
@@ -319,6 +321,12 @@ func (w *world) checkStream(agent string) {
 		want := 1
 		if s.Message == submission.NeverBegan().Message {
 			want = 0
+		}
+		if s.WhenBusy == submission.Steer && s.InputEntry > 0 {
+			want = 0
+			if joined[s.ID] != 1 {
+				w.Errorf("submission %d: %d events that it has joined another", s.Seq, joined[s.ID])
+			}
 		}
 		if s.Status != submission.SettledStatus || settled[s.ID] != want || started[s.ID] != want {
 			w.Errorf("submission %d: status %d, %d started and %d settled events", s.Seq, s.Status, started[s.ID],
@@ -337,16 +345,19 @@ func (w *world) checkTranscript(agent string) {
 		w.Fatal(err)
 	}
 	order := map[string]int64{}
-	forced := map[string]bool{}
-	for _, s := range subs {
+	forced, joined := map[string]bool{}, map[string]bool{}
+	for _, s := range slices.Backward(subs) {
 		order[s.ID] = s.Seq
 		forced[s.ID] = fromRows(s)
+		if s.WhenBusy == submission.Steer && s.InputEntry > 0 { // a part of its host
+			order[s.ID], joined[s.ID] = order[s.Host], true
+		}
 	}
 	var last int64
 	open := map[string]bool{}
 	for i, e := range w.entries(id) {
 		seq := order[e.SubmissionID]
-		if e.Seq != int64(i)+1 || seq < last || (seq > last) != (e.Kind == session.Input) {
+		if e.Seq != int64(i)+1 || seq < last || (seq > last) != (e.Kind == session.Input && !joined[e.SubmissionID]) {
 			w.Errorf("entry %d, a %s with seq %d of submission %d, comes after submission %d", i+1, e.Kind, e.Seq, seq,
 				last)
 		}

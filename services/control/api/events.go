@@ -79,6 +79,8 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_Started{Started: &pawlv1.SubmissionStarted{Entry: encodeEntry(e.Entry)}}
 	case event.EntryAdded:
 		out.Event = &pawlv1.Event_Entry{Entry: &pawlv1.EntryAppended{Entry: encodeEntry(e.Entry)}}
+	case event.Steered:
+		out.Event = &pawlv1.Event_Steered{Steered: &pawlv1.InputSteered{Entry: encodeEntry(e.Entry)}}
 	case event.Text:
 		out.Event = &pawlv1.Event_Text{Text: &pawlv1.TextDelta{Text: clean(e.Text)}}
 	case event.Thinking:

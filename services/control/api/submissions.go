@@ -28,6 +28,7 @@ type prompt interface {
 	GetIdempotencyKey() string
 	GetOnBehalfOf() string
 	GetResultSchema() *structpb.Struct
+	GetWhenBusy() pawlv1.WhenBusy
 }
 
 // input is a prompt that the caller may make.
@@ -38,6 +39,11 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
 	if err != nil {
 		return in, s.deps.withKnown(ctx, err)
+	}
+	if w := req.GetWhenBusy(); w < 0 || w > pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT {
+		return in, submission.ErrWhenBusy
+	} else if w > 0 {
+		in.WhenBusy = submission.WhenBusy(w - 1)
 	}
 	if err := may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance}); err != nil {
 		return in, err

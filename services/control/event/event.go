@@ -3,8 +3,8 @@
 // Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as
 // the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
-//	started (text|thinking|restarted|model_waiting|entry|tool_started|tool_waiting|tool_output|tool_finished|
-//	         compaction_started|compaction_finished)* settled
+//	started (text|thinking|restarted|model_waiting|entry|steered|tool_started|tool_waiting|tool_output|
+//	         tool_finished|compaction_started|compaction_finished)* settled
 //
 // per submission, and between those two, for each sub-agent that works for it, the same between
 //
@@ -49,6 +49,7 @@ type Event struct {
 	// They are kept of what was said while somebody watched.
 	Pieces     []int       `json:"p,omitempty"`
 	Reason     string      `json:"r,omitempty"`
+	Joined     string      `json:"j,omitempty"` // the submission whose input the entry is
 	Call       *Call       `json:"c,omitempty"`
 	Output     *Output     `json:"o,omitempty"`
 	Wait       *Wait       `json:"w,omitempty"`

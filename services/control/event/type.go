@@ -22,6 +22,7 @@ var (
 	CompactionFinished = declare("compaction_finished", other) // Compaction
 	TaskStarted        = declare("task_started", other)        // EntrySeq: the prompt; Task
 	TaskFinished       = declare("task_finished", other)       // Settlement; Task.Agent and Duration
+	Steered            = declare("steered", other)             // EntrySeq: an input that has joined; Joined
 	Settled            = declare("settled", bounds)            // Settlement
 )
 

@@ -73,6 +73,9 @@ const (
 	linkHeader       = "Link"
 )
 
+// whenBusyHeader is what to do with a prompt for a session that is busy: queue, steer or interrupt.
+const whenBusyHeader = "Pawl-When-Busy"
+
 func nameSubmission(head http.Header, f *submission.Following) {
 	head.Set(sessionHeader, f.Submission.SessionID)
 	head.Set(submissionHeader, f.Submission.ID)
@@ -136,13 +139,17 @@ func (h *Handler) input(w http.ResponseWriter, r *http.Request, to target) (subm
 	if err != nil {
 		return submission.Input{}, err
 	}
+	busy, err := submission.ParseWhenBusy(r.Header.Get(whenBusyHeader))
+	if err != nil {
+		return submission.Input{}, err
+	}
 	message, name, err := parsePrompt(body)
 	return submission.Input{
 		Key: session.Key{
 			Tenant: auth.FromContext(r.Context()).Tenant, Agent: to.agent, Instance: to.instance,
 			Name: name,
 		},
-		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"), By: by, MayBeBlank: true,
+		Message: message, IdempotencyKey: r.Header.Get("Idempotency-Key"), By: by, MayBeBlank: true, WhenBusy: busy,
 	}, err
 }
 

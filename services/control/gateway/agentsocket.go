@@ -137,7 +137,13 @@ func (s *agentSocket) prompt(ctx context.Context, id string, m flue.AgentMessage
 	key := session.Key{
 		Tenant: auth.FromContext(ctx).Tenant, Agent: s.to.agent, Instance: s.to.instance, Name: m.Session,
 	}
-	f, err := s.h.prompt(ctx, submission.Input{Key: key, Message: m.Message, By: s.by, MayBeBlank: true}, socketMethod)
+	busy, err := submission.ParseWhenBusy(m.WhenBusy)
+	if err != nil {
+		return flue.Malformed(flue.SocketWhenBusy)
+	}
+	f, err := s.h.prompt(ctx, submission.Input{
+		Key: key, Message: m.Message, By: s.by, MayBeBlank: true, WhenBusy: busy,
+	}, socketMethod)
 	if err != nil {
 		return err
 	}

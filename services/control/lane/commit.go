@@ -2,6 +2,7 @@ package lane
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/approval"
@@ -73,6 +74,7 @@ type Step struct {
 	Progress      *Progress
 	Spent         *model.Usage // the loop's usage by now, of a model call that came to nothing: no progress
 	Turn          *Turn        // the model call that this step is the answer of
+	Joins         []Join       // of the root: submissions that join it; refused with ErrNotQueued, see Refused
 	End           *Settlement  // the loop ends; of the root: the head settles, and all open loops with it
 }
 
@@ -85,6 +87,23 @@ type Begin struct {
 	AgentDigest string
 	Options     Options
 }
+
+// Join makes a queued submission part of the head that it was meant for: it leaves the queue, its input is an entry of
+// the step, and it settles in the transaction that settles the head, as that does.
+type Join struct {
+	SubmissionID string
+	InputEntry   int64
+}
+
+// Steer is a submission that waits to join the head.
+type Steer struct {
+	ID    string
+	Seq   int64
+	Input json.RawMessage // a model.Message
+}
+
+// ErrNotQueued says that a submission does not wait any more for the head that it was to join.
+var ErrNotQueued = errors.New("the submission does not wait for this head any more")
 
 // Progress moves a loop on.
 type Progress struct {
@@ -148,7 +167,8 @@ type Committed struct {
 // Refused says that one step is at fault for a commit that was not written: the others may be sent again without it.
 type Refused struct {
 	LoopID string
-	Err    error // call.ErrEnded: read the calls that the step says lost of
+	// Err is call.ErrEnded: read the calls that the step says lost of; or ErrNotQueued: read what waits to join.
+	Err error
 }
 
 // Error implements error.

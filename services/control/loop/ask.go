@@ -35,6 +35,9 @@ type item struct {
 // ask calls the model and commits its answer: T2 when it asks for tools, T4 when it is done.
 func (l *loop) ask(ctx context.Context) error {
 	deps := &l.tree.deps
+	if err := l.join(ctx); err != nil {
+		return err
+	}
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
@@ -313,6 +316,10 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 	}
 	if l.structured() {
 		return l.insist(ctx, s, e)
+	}
+	if l.goesOn(ctx) {
+		s.Progress.Phase, s.Progress.Turn = lane.PhaseModel, l.row.Turn+1
+		return l.commit(s, lane.With{})
 	}
 	return l.finish(s, Stop{Outcome: lane.Completed}, nil)
 }

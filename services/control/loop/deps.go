@@ -10,6 +10,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -24,6 +25,8 @@ type Store interface {
 	Unended(ctx context.Context, loopID string) (call.Unended, error)
 	Cancellations(ctx context.Context, rootID string) ([]call.Cancellation, error)
 	GetSession(ctx context.Context, tenant, id string) (session.Session, error)
+	// Steers returns what waits to join the head, see package submission.
+	Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error)
 }
 
 // Publisher hands committed events to watchers.

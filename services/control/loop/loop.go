@@ -37,6 +37,7 @@ type loop struct {
 	beside       beside    // the input: what the model is told of
 	compaction   compaction
 	settled      bool
+	steered      int64 // the mail of the lane when nothing waited to join, see steers
 }
 
 // setup is what a loop runs with.
@@ -60,6 +61,7 @@ func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 	l := &loop{
 		tree: t, parent: parent, mail: newMailbox(), row: row, begun: time.Now(), end: end{said: make(chan struct{})},
 		turn: newTurn(), beside: beside{first: row.Phase == lane.PhaseAccepted || parent == nil && t.fresh},
+		steered: unsteered(t, &row),
 	}
 	switch {
 	case parent != nil:

@@ -19,6 +19,7 @@ type Following struct {
 	sub        *event.Subscription
 	after      int64
 	fresh      bool
+	host       string // the submission that it has joined, "" before that
 }
 
 // Close ends the following. The submission goes on.
@@ -58,7 +59,7 @@ func (f *Following) follow(ctx context.Context, yield func([]event.Event, error)
 		if err != nil {
 			return err
 		}
-		mine, last := ofSubmission(batch, f.Submission.ID), event.Event{}
+		mine, last := f.mine(batch), event.Event{}
 		if n := len(mine); n > 0 {
 			last = mine[n-1]
 			f.sub.Awaits("") // what has begun ends with an event
@@ -92,6 +93,21 @@ func (f *Following) left(ctx context.Context, unstarted bool) (bool, error) {
 	}
 	f.Submission = now
 	return true, nil
+}
+
+// mine is the part of a batch that belongs to the submission: once that has joined another one, what belongs to that.
+func (f *Following) mine(batch []event.Event) []event.Event {
+	if f.host != "" {
+		return ofSubmission(batch, f.host)
+	}
+	for i := range batch {
+		if e := &batch[i]; e.Type == event.Steered && e.Joined == f.Submission.ID {
+			f.host = e.Root()
+			f.Submission.Status, f.Submission.Host = Joined, f.host
+			return ofSubmission(batch[i:], f.host)
+		}
+	}
+	return ofSubmission(batch, f.Submission.ID)
 }
 
 // ofSubmission is the part of a batch that belongs to a submission and those that work for it: a session runs one at a

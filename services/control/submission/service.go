@@ -81,6 +81,7 @@ type Input struct {
 	Key            session.Key // Name "" is the default session
 	Message        string
 	Options        lane.Options // what is asked for beside the message
+	WhenBusy       WhenBusy
 	IdempotencyKey string
 	By             *model.Speaker // who asks; nil is nobody that is known
 	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
@@ -93,6 +94,9 @@ type Input struct {
 func (in *Input) hash() ([]byte, error) {
 	message := sha256.Sum256([]byte(in.Message))
 	options, err := in.Options.Encode()
+	if in.WhenBusy != Queue {
+		options += fmt.Sprintf("when busy: %d", in.WhenBusy)
+	}
 	if err != nil || options == "" {
 		return message[:], err
 	}
@@ -149,6 +153,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	adm := Admission{
 		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash, IdempotencyKey: in.IdempotencyKey,
 		AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options,
+		WhenBusy: in.WhenBusy,
 	}
 	if e := in.Record.Event(); e != nil {
 		of := *e
@@ -195,6 +200,8 @@ func (s *Service) admit(ctx context.Context, adm Admission, in Input) (Admitted,
 	case got.Lease != nil:
 		got.Lease.Loops[0].Input = adm.Input // what was just committed need not be read
 		s.worker.Start(*got.Lease)
+	case !got.Replayed && got.Submission.WhenBusy != Queue:
+		s.told(got.Submission.SessionID)
 	case !got.Replayed:
 		s.bus.PublishReady()
 	}
@@ -309,13 +316,16 @@ func (s *Service) Wait(ctx context.Context, tenant, id string, limit time.Durati
 }
 
 // Abort asks that a submission end and returns it as it is now. A queued one is settled at once; a running one settles
-// through its owner, wherever that is.
+// through its owner, wherever that is. ErrJoined refuses one that has joined another.
 func (s *Service) Abort(ctx context.Context, tenant, id string) (Submission, error) {
 	sub, err := s.store.RequestAbort(ctx, tenant, id)
 	if err != nil {
 		return Submission{}, err
 	}
-	s.aborted(sub.SessionID)
+	if sub.Status == Joined {
+		return Submission{}, ErrJoined.With("the submission is part of submission %s by now: abort that", sub.Host)
+	}
+	s.told(sub.SessionID)
 	return s.Fill(ctx, sub)
 }
 
@@ -328,7 +338,7 @@ func (s *Service) AbortSession(
 	if err != nil {
 		return 0, nil, err
 	}
-	s.aborted(sessionID)
+	s.told(sessionID)
 	if id == "" {
 		return settled, nil, nil
 	}
@@ -336,8 +346,8 @@ func (s *Service) AbortSession(
 	return settled, &sub, err
 }
 
-// aborted tells everybody whom an abort concerns.
-func (s *Service) aborted(sessionID string) {
+// told tells everybody whom mail of a lane concerns.
+func (s *Service) told(sessionID string) {
 	s.bus.Publish(wake.Lane(sessionID))
 	s.bus.Announce(sessionID)
 	s.bus.PublishReady() // a lane that was parked is due now

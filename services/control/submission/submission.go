@@ -46,7 +46,37 @@ const (
 	Queued Status = iota
 	Running
 	SettledStatus
+	Joined // the submission that it was meant for, and settles with that
 )
+
+// WhenBusy is what to do with an input for a session that is busy, as numbered in the database.
+type WhenBusy uint8
+
+// What to do.
+const (
+	Queue     WhenBusy = iota // in order of admission
+	Steer                     // join what runs at the end of its turn
+	Interrupt                 // abort what runs, and run next
+)
+
+// ErrWhenBusy refuses what is no WhenBusy.
+var ErrWhenBusy = errs.New(errs.InvalidArgument, "WHEN_BUSY", "when_busy is one of queue, steer and interrupt")
+
+// ParseWhenBusy reads a WhenBusy as people write it, "" for Queue. Fails with ErrWhenBusy.
+func ParseWhenBusy(s string) (WhenBusy, error) {
+	switch s {
+	case "", "queue":
+		return Queue, nil
+	case "steer":
+		return Steer, nil
+	case "interrupt":
+		return Interrupt, nil
+	}
+	return Queue, ErrWhenBusy
+}
+
+// ErrJoined refuses to abort what has become a part of another submission.
+var ErrJoined = errs.New(errs.FailedPrecondition, "SUBMISSION_JOINED", "the submission has joined another one")
 
 // Submission is one accepted input, the root of a tree of loops.
 type Submission struct {
@@ -62,9 +92,12 @@ type Submission struct {
 	Model          string
 	AskedBy        *model.Speaker // who submitted it; filled in by Service, never by the store
 	AbortRequested bool
-	Cancellation   *call.Cancellation // when settled, see lane.Settlement
-	AcceptedAt     time.Time
-	SettledAt      time.Time
+	// WhenBusy is what was done with it at admission, and Host the submission that it joins, or has aborted.
+	WhenBusy     WhenBusy
+	Host         string
+	Cancellation *call.Cancellation // when settled, see lane.Settlement
+	AcceptedAt   time.Time
+	SettledAt    time.Time
 }
 
 // NeverBegan settles a queued submission whose abort was requested.
@@ -85,6 +118,7 @@ type Admission struct {
 	AgentDigest    string
 	Timeout        time.Duration
 	Options        lane.Options
+	WhenBusy       WhenBusy
 	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is
 	// none.
 	ReplayOnly bool
@@ -108,7 +142,9 @@ type Admitted struct {
 type Store interface {
 	// Admit accepts an input. The session and its lane are made when missing. An idempotency key is remembered for
 	// ReceiptLife, whatever becomes of the session, and for as long as its submission is there. Of one that is gone,
-	// only ID, Key and that it settled are known. ErrIdempotencyConflict, ErrSubAgent.
+	// only ID, Key and that it settled are known. In a session that is busy, one that steers is marked as the running
+	// head's, and one that interrupts aborts that and is next; either is counted as mail. ErrIdempotencyConflict,
+	// ErrSubAgent.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// GetSubmission returns the tenant's submission or ErrNotFound. Loops of sub-agents are no submissions.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
@@ -116,11 +152,14 @@ type Store interface {
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
 	// RequestAbort settles a queued submission as aborted. A running one has to end now: that is written into its
 	// lane's row and counted there as mail, so that its owner hears of it and, if the owner does not end it, it is
-	// settled lane.ForceGrace later. A settled one is left. It returns the submission. ErrNotFound.
+	// settled lane.ForceGrace later. One that has settled or joined another is left. It returns the submission. ErrNotFound.
 	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
 	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how
 	// many queued ones it settled, and the id of the running one, "" for none. session.ErrNotFound.
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
+	// Steers returns at most limit submissions with seq > after that wait to join the head, in order, without those that
+	// have options, which the head cannot serve.
+	Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error)
 	// Settled returns which of the submissions have settled. Ids that are none are left out.
 	Settled(ctx context.Context, ids []string) ([]string, error)
 }

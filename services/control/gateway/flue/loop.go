@@ -68,6 +68,9 @@ func (l *loop) event(e *event.Event) {
 	case event.EntryAdded:
 		l.entry(e)
 		l.asked.add(e.Entry)
+	case event.Steered:
+		l.steered(e)
+		l.asked.add(e.Entry)
 	case event.Restarted:
 		l.restart(e)
 	case event.ModelWaiting:
@@ -106,11 +109,38 @@ func (l *loop) beginTurn(at time.Time) {
 	l.answer, l.results, l.calls, l.wanted = nil, []*message{}, map[string]*startedCall{}, 0
 	l.emit(at, "turn_start", &turnStart{Purpose: "agent"})
 	if l.prompt != nil {
-		l.emit(at, "message_start", &messageEvent{Message: l.prompt})
-		l.emit(at, "message_end", &messageEvent{Message: l.prompt})
-		l.messages, l.prompt = append(l.messages, l.prompt), nil
+		l.says(at, l.prompt)
+		l.prompt = nil
 	}
 	l.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: l.t.api.refOf(l.ref), request: l.asked})
+}
+
+// says tells of a whole message of a user.
+func (l *loop) says(at time.Time, m *message) {
+	l.emit(at, "message_start", &messageEvent{Message: m})
+	l.emit(at, "message_end", &messageEvent{Message: m})
+	l.messages = append(l.messages, m)
+}
+
+// steered tells of an input that has joined, as of the prompt of a turn. One that comes after an answer which asked for
+// nothing begins a turn.
+func (l *loop) steered(e *event.Event) {
+	if e.Entry == nil {
+		return
+	}
+	m := inputOf(e.Entry)
+	if l.inTurn && l.answer != nil && l.wanted == 0 {
+		l.endTurn(e.Time)
+	}
+	if l.inTurn {
+		l.says(e.Time, m)
+		return
+	}
+	l.prompt, l.due = m, true
+}
+
+func inputOf(e *session.Entry) *message {
+	return &message{Role: "user", Content: blocksOf(e.Message), Timestamp: e.CreatedAt.UnixMilli()}
 }
 
 func (l *loop) entry(e *event.Event) {
@@ -272,9 +302,7 @@ func (l *loop) asksFor(e *event.Event) {
 		l.ref = ref
 	}
 	if e.Entry != nil {
-		l.prompt = &message{
-			Role: "user", Content: blocksOf(e.Entry.Message), Timestamp: e.Entry.CreatedAt.UnixMilli(),
-		}
+		l.prompt = inputOf(e.Entry)
 	}
 }
 

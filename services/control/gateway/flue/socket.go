@@ -10,13 +10,14 @@ import (
 
 // What can be wrong with a message on a socket.
 const (
-	SocketJSON    = "WebSocket messages must be valid JSON objects."
-	SocketBinary  = "Binary WebSocket messages are not supported."
-	SocketType    = `Agent WebSocket messages must use protocol version 1 and type "prompt" or "ping".`
-	SocketPrompt  = "Agent WebSocket prompt messages require string requestId and message values."
-	SocketSession = "Agent WebSocket prompt session must be a non-empty string when provided."
-	SocketTask    = `Agent WebSocket prompt session names beginning with "task:" are reserved for delegated tasks.`
-	SocketPing    = "Agent WebSocket ping requestId must be a string when provided."
+	SocketJSON     = "WebSocket messages must be valid JSON objects."
+	SocketBinary   = "Binary WebSocket messages are not supported."
+	SocketType     = `Agent WebSocket messages must use protocol version 1 and type "prompt" or "ping".`
+	SocketPrompt   = "Agent WebSocket prompt messages require string requestId and message values."
+	SocketWhenBusy = `Agent WebSocket prompt whenBusy must be "queue", "steer" or "interrupt" when provided.`
+	SocketSession  = "Agent WebSocket prompt session must be a non-empty string when provided."
+	SocketTask     = `Agent WebSocket prompt session names beginning with "task:" are reserved for delegated tasks.`
+	SocketPing     = "Agent WebSocket ping requestId must be a string when provided."
 )
 
 // AgentMessage is what a client says on an agent's socket: a ping, or a prompt.
@@ -25,6 +26,7 @@ type AgentMessage struct {
 	RequestID *string // nil when a ping has none
 	Message   string
 	Session   string // "" for the default
+	WhenBusy  string // ours: see submission.WhenBusy
 }
 
 // ParseAgentMessage reads a message. With an error the result has the message's request id, if it can be made out: a
@@ -54,6 +56,12 @@ func ParseAgentMessage(text []byte) (AgentMessage, *Error) {
 	m.Message, hasMessage = stringOf(fields["message"])
 	if !hasID || !hasMessage {
 		return m, Malformed(SocketPrompt)
+	}
+	if raw, given := fields["whenBusy"]; given {
+		var isText bool
+		if m.WhenBusy, isText = stringOf(raw); !isText {
+			return m, Malformed(SocketWhenBusy)
+		}
 	}
 	raw, given := fields["session"]
 	if !given {

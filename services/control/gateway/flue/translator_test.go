@@ -114,6 +114,12 @@ func entry(kind session.Kind, m model.Message) event.Event {
 	return event.Event{Type: event.EntryAdded, Entry: &session.Entry{Kind: kind, Message: m}}
 }
 
+func steer(text string) event.Event {
+	e := entry(session.Input, model.Message{Role: model.User, Content: []model.Block{said(text)}})
+	e.Type, e.Joined = event.Steered, childA
+	return e
+}
+
 func answer(stop model.Stop, blocks ...model.Block) event.Event {
 	usage := tokens
 	return entry(session.Assistant, model.Message{
@@ -297,6 +303,16 @@ var scripts = map[string]func() *script{
 		s := begin()
 		s.add(text("Hel"))
 		s.add(settled(event.Settlement{Outcome: "aborted", Reason: "ABORTED"}))
+		return s
+	},
+	"steered": func() *script {
+		s := begin()
+		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"date"}`)), toolEvent(event.ToolStarted, "t1", "bash"))
+		s.add(toolEvent(event.ToolFinished, "t1", "bash"), result(model.Block{CallID: "t1", Tool: "bash", Text: "noon"}))
+		s.turn = 2
+		s.add(steer("first"), steer("second"), text("so"), answer(model.StopEnd, said("so")), steer("third"))
+		s.turn = 3
+		s.add(text("then"), answer(model.StopEnd, said("then")), completed("then"))
 		return s
 	},
 	"aborted_in_the_tools": func() *script {

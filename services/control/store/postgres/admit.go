@@ -119,6 +119,7 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	if err := w.queue(false, known); err != nil {
 		return err
 	}
+	w.meet(known)
 	for _, of := range s.tenants(ops, slices.Concat(fresh, known)) {
 		w.enter(ops[of[0]].in.within)
 		if err := s.queueRecords(w.batch, ops, of); err != nil {
@@ -214,6 +215,35 @@ func (w *admitting) queue(fresh bool, chosen []int) error {
 		}
 	}
 	return nil
+}
+
+// meet queues what admissions want of lanes that are busy.
+func (w *admitting) meet(known []int) {
+	wants := slices.DeleteFunc(slices.Clone(known), func(i int) bool {
+		return w.ops[i].in.WhenBusy == submission.Queue
+	})
+	if len(wants) == 0 {
+		return
+	}
+	for _, of := range w.store.tenants(w.ops, wants) {
+		w.enter(w.ops[of[0]].in.within)
+		rows := make([]busyRow, len(of))
+		for j, i := range of {
+			rows[j] = busyRow{int32(i), w.places[i].sessionID, w.ops[i].in.ID, int16(w.ops[i].in.WhenBusy)}
+		}
+		w.batch.Queue(busySQL, busyTable.args(rows, w.store.now(), micros(lane.ForceGrace))...).
+			Query(func(rows pgx.Rows) error {
+				var i int
+				var did int16
+				var host string
+				_, err := pgx.ForEachRow(rows, []any{&i, &did, &host}, func() error {
+					sub := &w.ops[i].out.Submission
+					sub.WhenBusy, sub.Host = submission.WhenBusy(did), host
+					return nil
+				})
+				return err
+			})
+	}
 }
 
 // enter makes what is queued next run within a tenant, "" for none.

@@ -116,6 +116,48 @@ b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_
     CASE WHEN took THEN entry_base + 1 ELSE 0 END, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us, now,
     CASE WHEN took THEN now END, options FROM l)`
 
+// busyRow is an admission that wants something of a session that is busy.
+type busyRow struct {
+	ord       int32
+	sessionID string
+	id        string
+	whenBusy  int16
+}
+
+var busyTable = table[busyRow]{
+	col("ord", "int", func(r *busyRow) int32 { return r.ord }),
+	col("session_id", "uuid", func(r *busyRow) string { return r.sessionID }),
+	col("submission_id", "uuid", func(r *busyRow) string { return r.id }),
+	col("when_busy", "smallint", func(r *busyRow) int16 { return r.whenBusy }),
+}
+
+// busySQL does with busy lanes what admissions of the same transaction want, which has locked them: one that steers is
+// meant for the submission that runs, and one that interrupts makes that end and is next. Either is mail. $2
+// microseconds after it was made to end a submission is settled without its owner.
+var busySQL = busyTable.in(`
+WITH n AS (SELECT $1::timestamptz AS now),
+h AS MATERIALIZED (SELECT t.*, r.submission_id AS host, r.abort_requested_at IS NULL AS first
+  FROM {rows} JOIN lanes x ON x.lane_id = t.session_id AND x.pending > 1
+  JOIN submissions s ON s.submission_id = t.submission_id AND s.status + 0 = 0
+  LEFT JOIN submissions r ON r.lane_id = t.session_id AND r.status = 1 AND r.parent_call IS NULL
+  WHERE t.when_busy = 2 OR r.submission_id IS NOT NULL),
+u AS (UPDATE submissions s SET when_busy = h.when_busy, host_id = h.host FROM h
+  WHERE s.submission_id = h.submission_id),
+a AS (UPDATE submissions s SET abort_requested_at = n.now FROM h, n
+  WHERE h.when_busy = 2 AND h.first AND s.submission_id = h.host),
+l AS (UPDATE lanes x SET
+    urgent      = x.urgent OR h.when_busy = 2,
+    mail        = x.mail + (h.host IS NOT NULL AND (h.first OR h.when_busy = 1))::int,
+    due_at      = CASE WHEN h.host IS NOT NULL AND x.state = 1 THEN least(x.due_at, n.now) ELSE x.due_at END,
+    ends_why    = CASE WHEN h.when_busy < 2 OR h.host IS NULL OR NOT h.first OR x.ends_at <= n.now
+                  THEN x.ends_why ELSE 2 END,
+    ends_at     = CASE WHEN h.when_busy = 2 AND h.host IS NOT NULL AND h.first THEN least(x.ends_at, n.now)
+                  ELSE x.ends_at END,
+    force_after = CASE WHEN h.when_busy = 2 AND h.host IS NOT NULL AND h.first
+                  THEN least(x.force_after, n.now + $2::bigint * interval '1 microsecond') ELSE x.force_after END
+  FROM h, n WHERE x.lane_id = h.session_id)
+SELECT ord, when_busy, COALESCE(host::text, '') FROM h`, 2)
+
 const admissionReceipts = `,
 r AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
   SELECT scope, idem_key, tenant, hash, submission_id, now + interval '168 hours' FROM l WHERE idem_key IS NOT NULL)`

@@ -57,8 +57,16 @@ c AS (SELECT l.lane_id FROM d CROSS JOIN LATERAL (SELECT lane_id FROM lanes
 // takenSQL counts the lanes of a claim whose answer was lost.
 const takenSQL = `SELECT count(*) FROM lanes WHERE state = 2 AND owner = $1 AND claim_id = $2`
 
+// firstSQL is where the head of lanes l is: the first open submission from there. What runs is the head, and then what
+// interrupts.
+const firstSQL = `CASE WHEN NOT l.urgent THEN l.first_open ELSE COALESCE(
+    (SELECT u.seq FROM submissions u WHERE u.lane_id = l.lane_id AND u.status = 1 AND u.parent_call IS NULL),
+    (SELECT u.seq FROM submissions u WHERE u.session_id = l.lane_id AND u.when_busy = 2 AND u.status = 0
+      ORDER BY u.seq LIMIT 1), l.first_open) END`
+
 // headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is
-// looked up where the lane says that these begin, whatever the length of the history. One that starts gets its end from
+// looked up where the lane says that these begin, whatever the length of the history. One that was to join another has
+// its own place in the queue after all. One that starts gets its end from
 // its timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database
 // allows.
 const headsSQL = `
@@ -67,9 +75,11 @@ h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stal
     started_at = COALESCE(s.started_at, n.now), event_base = CASE WHEN q.fresh THEN l.event_head ELSE s.event_base END,
     entry_head = CASE WHEN q.fresh THEN COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id
       ORDER BY e.seq DESC LIMIT 1), (SELECT f.forked_at FROM sessions f WHERE f.session_id = s.session_id), 0)
-      ELSE s.entry_head END
+      ELSE s.entry_head END,
+    host_id = CASE WHEN q.fresh AND s.when_busy = 1 THEN NULL ELSE s.host_id END,
+    when_busy = CASE WHEN q.fresh AND s.when_busy = 1 THEN 0 ELSE s.when_busy END
   FROM n, lanes l {join} CROSS JOIN LATERAL (SELECT q.submission_id, q.started_at IS NULL AS fresh FROM submissions q
-    WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
+    WHERE q.session_id = l.lane_id AND q.seq >= ` + firstSQL + ` AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
   WHERE s.submission_id = q.submission_id AND s.status + 0 < 2 AND {lanes}
   RETURNING s.*, q.fresh, n.now + least(s.timeout_us, 3155760000000000) * interval '1 microsecond' AS ends),
 e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1, force_after = h.ends + $3::bigint * interval '1 microsecond'
@@ -96,7 +106,7 @@ var nextHeadsSQL = keptTable.in(headsOf("l.state + 0 = 2 AND l.lane_id = t.lane_
 
 // headSQL is the head of lanes l.
 const headSQL = ` CROSS JOIN LATERAL (SELECT q.submission_id FROM submissions q
-  WHERE q.session_id = l.lane_id AND q.seq >= l.first_open AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h`
+  WHERE q.session_id = l.lane_id AND q.seq >= ` + firstSQL + ` AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) h`
 
 // childrenSQL is the open loops below the heads of a claim, and stallsSQL charges them for the death of their owner.
 const (

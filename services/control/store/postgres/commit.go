@@ -23,6 +23,7 @@ type commit struct {
 	steps   []step
 	segment event.Segment
 	ended   string // ids of the loops that end, with commas between them
+	joins   int32  // how many submissions leave the queue to join the head
 }
 
 // step is a step with what is encoded of it. Its calls are merged with what happens to them in the same step.
@@ -77,6 +78,7 @@ func prepare(c lane.Commit) (commit, error) {
 		if p.steps = append(p.steps, one); one.End != nil {
 			ended = append(ended, one.LoopID)
 		}
+		p.joins += int32(len(one.Joins))
 	}
 	p.ended = strings.Join(ended, ",")
 	return p, nil

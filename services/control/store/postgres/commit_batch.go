@@ -11,6 +11,7 @@ type commitRows struct {
 	lanes, binds   []laneRow
 	begins         []beginRow
 	steps          []stepRow
+	joins          []joinRow
 	entries        []entryRow
 	calls          []callRow
 	changes        []changeRow
@@ -46,6 +47,9 @@ func (rows *commitRows) add(i int, c *commit) {
 
 // addStep appends what a step writes beside the row of its loop.
 func (rows *commitRows) addStep(p stepRow) {
+	for _, j := range p.Joins {
+		rows.joins = append(rows.joins, joinRow{j, p.lane, p.LoopID})
+	}
 	for _, e := range p.Entries {
 		rows.entries = append(rows.entries, entryRow{e, p.lane, p.SessionID})
 	}
@@ -84,6 +88,7 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved f
 	if len(rows.ended) > 0 {
 		b.Queue(treesSQL, flush, rows.ended)
 	}
+	queue(b, joinsSQL, joinTable, rows.joins, flush, now)
 	queue(b, entriesSQL, entryTable, rows.entries, flush, now)
 	queue(b, callsSQL, callTable, rows.calls, flush, now)
 	queue(b, approvalsSQL, approvalTable, rows.approvals, flush, now)

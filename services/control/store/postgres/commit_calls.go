@@ -109,6 +109,11 @@ func isOutcome(s call.State) bool { return s.Terminal() && s <= call.Cancelled }
 func (s *Store) refusal(ctx context.Context, c *commit) error {
 	for i := range c.steps {
 		p := &c.steps[i]
+		if left, err := s.notQueued(ctx, p); err != nil {
+			return err
+		} else if left {
+			return &lane.Refused{LoopID: p.LoopID, Err: lane.ErrNotQueued}
+		}
 		for _, d := range p.changes {
 			got, err := s.GetCall(ctx, d.callID)
 			if err == nil && got.LaneID != c.Fence.LaneID {
@@ -126,4 +131,16 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 		}
 	}
 	return errContradicts
+}
+
+// notQueued reports whether a submission that a step joins does not wait for its loop any more.
+func (s *Store) notQueued(ctx context.Context, p *step) (left bool, err error) {
+	for _, j := range p.Joins {
+		err := s.pool.QueryRow(ctx, `SELECT count(*) = 0 FROM submissions WHERE submission_id = $1 AND host_id = $2
+			AND when_busy = 1 AND status = 0`, j.SubmissionID, p.LoopID).Scan(&left)
+		if err != nil || left {
+			return left, err
+		}
+	}
+	return false, nil
 }

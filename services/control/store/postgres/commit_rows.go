@@ -21,6 +21,7 @@ var laneTable = table[laneRow]{
 	col("event_head", "bigint", func(r *laneRow) int64 { return r.EventHead }),
 	col("events", "int", func(r *laneRow) int32 { return int32(r.segment.Last - r.EventHead) }),
 	col("ended", "text", func(r *laneRow) *string { return optional(r.ended) }),
+	col("joins", "int", func(r *laneRow) int32 { return r.joins }),
 	col("continues", "bool", func(r *laneRow) bool { return r.Continue }),
 	col("mail", "bigint", func(r *laneRow) *int64 {
 		if r.Park == nil {
@@ -102,6 +103,19 @@ var beginTable = table[beginRow]{
 	col("digest", "text", func(r *beginRow) string { return r.Begin.AgentDigest }),
 	col("event_base", "bigint", func(r *beginRow) int64 { return r.base }),
 	col("options", "text", func(r *beginRow) *string { return optional(r.options) }),
+}
+
+// joinRow is a submission that joins a loop.
+type joinRow struct {
+	lane.Join
+	lane, loop string
+}
+
+var joinTable = table[joinRow]{
+	col("lane_id", "uuid", func(r *joinRow) string { return r.lane }),
+	col("loop_id", "uuid", func(r *joinRow) string { return r.loop }),
+	col("submission_id", "uuid", func(r *joinRow) string { return r.SubmissionID }),
+	col("input_entry", "bigint", func(r *joinRow) int64 { return r.InputEntry }),
 }
 
 type entryRow struct {

@@ -20,8 +20,9 @@ const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigi
 var lanesSQL = laneTable.in(`
 WITH l AS (UPDATE lanes x SET flush = $1,
     event_head  = x.event_head + i.events,
-    pending     = x.pending - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
-    first_open  = CASE WHEN i.ends THEN i.seq + 1 ELSE x.first_open END,
+    pending     = x.pending - i.joins - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
+    first_open  = CASE WHEN i.ends AND NOT i.urgent THEN i.seq + 1 ELSE x.first_open END,
+    urgent      = x.urgent AND NOT (i.ends AND x.pending <= 1),
     state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
                   WHEN x.mail = i.mail THEN 1 ELSE 2 END,
     owner       = CASE WHEN CASE WHEN i.ends THEN i.continues AND x.pending > 1 ELSE x.mail IS DISTINCT FROM i.mail END
@@ -36,7 +37,7 @@ WITH l AS (UPDATE lanes x SET flush = $1,
     ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
     ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
     force_after = CASE WHEN NOT i.ends THEN x.force_after END
-  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
+  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends, s.when_busy = 2 AS urgent FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
     AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
     AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
   WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
@@ -88,17 +89,34 @@ r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.la
     AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
-// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these.
-// OFFSET 0 has them found by their root: a planner that knows of none yet would read all that there are by then.
+// treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these, and
+// what has joined them, which has their answer, too. OFFSET 0 has them found by their root: a planner that knows of none
+// yet would read all that there are by then.
 const treesSQL = `
 UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
-  settled_at = r.settled_at
+  settled_at = r.settled_at, model = CASE WHEN c.joined THEN r.model ELSE s.model END,
+  result_entry = CASE WHEN c.joined THEN r.result_entry ELSE s.result_entry END,
+  cancellation = CASE WHEN c.joined THEN r.cancellation ELSE s.cancellation END,
+  data = CASE WHEN c.joined THEN r.data ELSE s.data END
 FROM unnest($2::uuid[]) WITH ORDINALITY AS t(loop_id, nth)
   JOIN submissions r ON r.submission_id = t.loop_id AND r.parent_call IS NULL
   JOIN lanes l ON l.lane_id = r.lane_id AND l.flush = $1
-  CROSS JOIN LATERAL (SELECT c.submission_id FROM submissions c
-    WHERE c.root_id = r.submission_id AND c.parent_call IS NOT NULL AND c.status + 0 = 1 OFFSET 0) c
-WHERE t.nth BETWEEN 1 AND 1000000000 AND s.submission_id = c.submission_id AND s.status + 0 = 1 AND r.status + 0 = 2`
+  CROSS JOIN LATERAL (SELECT c.submission_id, false AS joined FROM submissions c
+    WHERE c.root_id = r.submission_id AND c.parent_call IS NOT NULL AND c.status + 0 = 1
+    UNION ALL SELECT c.submission_id, true FROM submissions c WHERE c.host_id = r.submission_id AND c.status + 0 = 3
+    OFFSET 0) c
+WHERE t.nth BETWEEN 1 AND 1000000000 AND s.submission_id = c.submission_id AND s.status + 0 IN (1, 3)
+  AND r.status + 0 = 2`
+
+// joinsSQL takes submissions off the queue that join the loops of this transaction. It asserts that each waits for its
+// loop: one that was withdrawn divides by zero.
+var joinsSQL = joinTable.in(`
+WITH i AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
+  JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+u AS (UPDATE submissions s SET status = 3, input = NULL, input_entry = i.input_entry, started_at = i.now
+  FROM i WHERE s.submission_id = i.submission_id AND s.lane_id = i.lane_id AND s.host_id = i.loop_id
+    AND s.when_busy = 1 AND s.status + 0 = 0 RETURNING 1)
+SELECT 1 / ((SELECT count(*) FROM u) = (SELECT count(*) FROM i))::int`, 2)
 
 var entriesSQL = entryTable.in(`
 INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created_at)

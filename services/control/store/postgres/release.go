@@ -17,7 +17,7 @@ const releaseSQL = `
 WITH l AS (UPDATE lanes SET state = 1, owner = NULL, claim_id = NULL,
     due_at = CASE WHEN $5::bigint = 0 THEN due_at
       ELSE least($6::timestamptz + $5::bigint * interval '1 microsecond', ends_at) END
-  WHERE lane_id = $1 AND epoch = $2 AND state + 0 = 2 RETURNING lane_id, first_open),
+  WHERE lane_id = $1 AND epoch = $2 AND state + 0 = 2 RETURNING lane_id, first_open, urgent),
 s AS (UPDATE submissions s SET stalls = s.stalls + 1, stall_cause = $4 FROM l` + headSQL + `
   WHERE $3::uuid IS NOT NULL AND s.submission_id = COALESCE((SELECT o.submission_id FROM submissions o
     WHERE o.submission_id = $3::uuid AND o.lane_id = l.lane_id AND o.status + 0 = 1), h.submission_id))

@@ -78,14 +78,16 @@ type stored struct {
 
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
 const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry,
-  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at, s.data`
+  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at, s.data,
+  s.when_busy, s.host_id`
 
 // submissionRow receives submissionColumns.
 type submissionRow struct {
 	loopRow
 	sub               submission.Submission
 	idem              *string
-	status            int16
+	status, busy      int16
+	host              *string
 	cancellation      *string
 	data              *string
 	accepted, settled pgtype.Timestamptz
@@ -95,8 +97,7 @@ func (r *submissionRow) targets(more ...any) []any {
 	s := &r.sub
 	*r = submissionRow{}
 	return append(r.loopRow.targets(&r.idem, &r.status, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry, &s.Model,
-		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled,
-		&r.data), more...)
+		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled, &r.data, &r.busy, &r.host), more...)
 }
 
 // submission finishes what was scanned. The next scan does not touch it. Nothing is decided by what is told here, so
@@ -110,6 +111,7 @@ func (r *submissionRow) submission(damaged func(error)) submission.Submission {
 	if r.data != nil {
 		s.Data = json.RawMessage(*r.data)
 	}
+	s.WhenBusy, s.Host = submission.WhenBusy(r.busy), value(r.host)
 	if r.cancellation != nil {
 		if failed := json.Unmarshal([]byte(*r.cancellation), &s.Cancellation); failed != nil {
 			s.Cancellation, err = nil, errors.Join(err, fmt.Errorf("cancellation of a submission: %w", failed))

@@ -59,7 +59,7 @@ func (t tx) unqueue(l *laneRow, which statement, args ...any) (n int, err error)
 		return 0, err
 	}
 	if l.pending -= settled; l.pending <= 0 && l.state == due { // a lane that runs goes on
-		l.pending, l.state = 0, idle
+		l.pending, l.state, l.urgent = 0, idle, false
 	}
 	return int(settled), t.save(l)
 }

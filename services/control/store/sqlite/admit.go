@@ -31,7 +31,8 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
 		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
-		started_at, options) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		started_at, options, when_busy, host_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 )
 
 // Admit implements submission.Store.
@@ -73,6 +74,11 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 		return out, err
 	}
 	out = queued(a, l, t.now)
+	if a.WhenBusy != submission.Queue && l.state != idle {
+		if err := t.meet(a, l, &out.Submission); err != nil {
+			return out, err
+		}
+	}
 	start := a.Owner != "" && l.state == idle
 	l.pending++
 	l.nextSeq++
@@ -98,6 +104,29 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 			t.now.Add(submission.ReceiptLife).UnixMicro())
 	}
 	return out, err
+}
+
+// meet does with a busy lane what an admission wants.
+func (t tx) meet(a submission.Admission, l *laneRow, sub *submission.Submission) error {
+	head, err := t.head(l)
+	if err != nil || head == nil {
+		return err
+	}
+	runs := head.status == submission.Running
+	if runs {
+		sub.Host = head.id
+	}
+	switch {
+	case a.WhenBusy == submission.Interrupt:
+		sub.WhenBusy, l.urgent = submission.Interrupt, true
+		if runs {
+			return t.abort(l, head)
+		}
+	case runs:
+		sub.WhenBusy = submission.Steer
+		l.wake(t.micros())
+	}
+	return nil
 }
 
 // scope names a session for its receipts, which may outlive its id. Parts are quoted so that no two keys are the same.
@@ -212,6 +241,6 @@ func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error
 	_, err = t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
 		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status),
 		int64(sub.Phase), sub.Turn, sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(),
-		micros(sub.StartedAt), optional(options))
+		micros(sub.StartedAt), optional(options), int64(sub.WhenBusy), optional(sub.Host))
 	return err
 }

@@ -12,9 +12,13 @@ import (
 )
 
 var (
-	nextDue   = sql(`SELECT due_at FROM lanes WHERE state = 1 AND kind = ? ORDER BY due_at LIMIT 1`)
-	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ?, event_base = ?
-		WHERE rowid = ?`)
+	nextDue = sql(`SELECT due_at FROM lanes WHERE state = 1 AND kind = ? ORDER BY due_at LIMIT 1`)
+	// One that was to join another has its own place in the queue after all.
+	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ?, event_base = ?,
+		host_id = iif(when_busy = 1, NULL, host_id), when_busy = iif(when_busy = 1, 0, when_busy) WHERE rowid = ?`)
+	// What runs is the head, and then what interrupts.
+	urgentHead = sql(`SELECT coalesce((SELECT seq FROM submissions WHERE session_id = ?1 AND seq >= ?2 AND status = 1),
+		(SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status = 0 ORDER BY seq LIMIT 1), ?2)`)
 	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
 	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)
@@ -193,9 +197,17 @@ func (t tx) charge(rows []*loopRow, loops []lane.Loop) error {
 	return nil
 }
 
-// head is the lane's first open submission. A lane that counts some and has none is counted anew: nil.
+// head is the lane's first open submission, unless one interrupts. A lane that counts some and has none is counted anew: nil.
 func (t tx) head(l *laneRow) (*loopRow, error) {
-	head, err := t.loop(selectHead, l.id, l.firstOpen)
+	from := l.firstOpen
+	if l.urgent {
+		r, err := t.row(urgentHead, l.id, l.firstOpen)
+		if err != nil {
+			return nil, err
+		}
+		from = r.int(0)
+	}
+	head, err := t.loop(selectHead, l.id, from)
 	if err != nil || head != nil {
 		return head, err
 	}

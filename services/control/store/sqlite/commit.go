@@ -105,7 +105,7 @@ func (t tx) park(l *laneRow, p *lane.Park) (lane.Committed, error) {
 // leave goes on after the head: with the next one if the commit says so, else without an owner.
 func (t tx) leave(l *laneRow, w write, ended *loopRef) (out lane.Committed, err error) {
 	owner := l.owner
-	l.settled(ended.seq, t.micros())
+	l.settled(*ended, t.micros())
 	out = lane.Committed{Ready: l.state == due, Mail: l.mail, Ends: lane.Ends{In: lane.Never}}
 	if !out.Ready || !w.Continue {
 		return out, t.save(l)

@@ -21,6 +21,11 @@ var (
 	// What the sub-agents of a head are that has settled.
 	settleChildren = sql(`UPDATE submissions SET status = 2, outcome = ?, reason = ?, message = ?, settled_at = ?
 		WHERE root_id = ? AND parent_call IS NOT NULL AND status = 1`)
+	// What has joined a head settles as that has.
+	settleJoined = sql(`UPDATE submissions SET status = 2, outcome = h.outcome, reason = h.reason, message = h.message,
+		model = h.model, result_entry = h.result_entry, cancellation = h.cancellation, data = h.data,
+		settled_at = h.settled_at FROM (SELECT * FROM submissions WHERE submission_id = ?1) h
+		WHERE submissions.host_id = ?1 AND submissions.status = 3`)
 	selectOpen = sql(callColumns + ofTree + `AND state <= 1`)
 	endCalls   = sql(`UPDATE tool_calls SET state = iif(state = 0, 4, 3), done_at = ?2 ` + ofTree + `AND state <= 1`)
 	// What the sub-agents of a head have used of which their parents do not know yet: those that are open, and those
@@ -119,7 +124,7 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 		return lane.Ended{}, err
 	}
 	l.eventHead = seg.Last
-	l.settled(head.seq, t.micros())
+	l.settled(head.loopRef, t.micros())
 	return lane.Ended{
 		LaneID: l.id, Key: head.key(), HeadID: head.id, Events: []event.Event{told}, Ready: l.state == due,
 	}, t.save(l)
@@ -160,7 +165,7 @@ func (t tx) finish(s step, loop loopRef) error {
 	return t.settle(finishLoop, loop, s.end, s.head(), phase, turn, loop.rowid)
 }
 
-// settle ends a loop and, if it is the head, its sub-agents with it.
+// settle ends a loop and, if it is the head, its sub-agents and what has joined it.
 func (t tx) settle(q statement, loop loopRef, z settlement, more ...any) error {
 	_, err := t.exec(q, append([]any{
 		string(z.Outcome), z.Reason, z.Message, z.Model, z.usage, z.ResultEntry, optional(string(z.Data)),
@@ -168,6 +173,9 @@ func (t tx) settle(q statement, loop loopRef, z settlement, more ...any) error {
 	}, more...)...)
 	if err == nil && loop.root && loop.calls {
 		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)
+	}
+	if err == nil && loop.root && loop.turn > 1 { // nothing joins before
+		_, err = t.exec(settleJoined, loop.id)
 	}
 	return err
 }

@@ -18,7 +18,7 @@ const (
 const never = math.MaxInt64
 
 const laneColumns = `SELECT l.rowid, l.lane_id, l.tenant, l.kind, l.state, l.due_at, l.next_seq, l.first_open,
-	l.pending, l.owner, l.epoch, l.mail, l.event_head, l.ends_at, l.ends_why, l.force_after FROM `
+	l.pending, l.owner, l.epoch, l.mail, l.event_head, l.ends_at, l.ends_why, l.force_after, l.urgent FROM `
 
 var (
 	selectLane = sql(laneColumns + `lanes l WHERE l.lane_id = ?`)
@@ -30,7 +30,7 @@ var (
 	insertLane = sql(`INSERT INTO lanes (lane_id, tenant, kind, state, due_at, next_seq, pending, owner, epoch,
 		event_head, ends_at, ends_why, force_after) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 	saveLane = sql(`UPDATE lanes SET state = ?, due_at = ?, next_seq = ?, first_open = ?, pending = ?, owner = ?,
-		epoch = ?, mail = ?, event_head = ?, ends_at = ?, ends_why = ?, force_after = ? WHERE rowid = ?`)
+		epoch = ?, mail = ?, event_head = ?, ends_at = ?, ends_why = ?, force_after = ?, urgent = ? WHERE rowid = ?`)
 	growLane = sql(`UPDATE lanes SET event_head = ? WHERE rowid = ?`)
 )
 
@@ -51,6 +51,7 @@ type laneRow struct {
 	mail      int64
 	eventHead int64
 	ends      ends
+	urgent    bool // a submission that interrupts may be open
 }
 
 // ends is when a head has to end; zeros are never.
@@ -64,6 +65,7 @@ func (r row) lane() laneRow {
 		rowid: r.int(0), id: r.text(1), tenant: r.text(2), kind: lane.Kind(r.int(3)), state: r.int(4), dueAt: r.int(5),
 		nextSeq: r.int(6), firstOpen: r.int(7), pending: r.int(8), owner: r.text(9), epoch: r.int(10), mail: r.int(11),
 		eventHead: r.int(12), ends: ends{at: r.int(13), why: lane.Why(r.int(14)), force: r.int(15)},
+		urgent: r.bool(16),
 	}
 }
 
@@ -88,7 +90,7 @@ func (t tx) owned(f lane.Fence) (*laneRow, error) {
 
 func (t tx) save(l *laneRow) error {
 	_, err := t.exec(saveLane, l.state, l.dueAt, l.nextSeq, l.firstOpen, l.pending, optional(l.owner), l.epoch, l.mail,
-		l.eventHead, l.ends.at, int64(l.ends.why), l.ends.force, l.rowid)
+		l.eventHead, l.ends.at, int64(l.ends.why), l.ends.force, l.urgent, l.rowid)
 	return err
 }
 
@@ -100,13 +102,18 @@ func (l *laneRow) rest(at int64) {
 	}
 }
 
-// settled takes the head, which has that seq, off the queue.
-func (l *laneRow) settled(seq, now int64) {
+// settled takes the head off the queue. One that interrupts was not the first there.
+func (l *laneRow) settled(head loopRef, now int64) {
 	l.pending--
-	l.firstOpen, l.ends = seq+1, ends{}
+	if !head.urgent {
+		l.firstOpen = head.seq + 1
+	}
+	l.ends = ends{}
 	l.state, l.owner, l.dueAt = idle, "", now
 	if l.pending > 0 {
 		l.state = due
+	} else {
+		l.urgent = false
 	}
 }
 

@@ -16,12 +16,12 @@ import (
 
 const (
 	refColumns = `SELECT s.rowid, s.submission_id, s.lane_id, s.session_id, s.seq, s.parent_call IS NULL, s.entry_head,
-		s.turn, s.status, s.has_calls`
+		s.turn, s.status, s.has_calls + 2 * (s.when_busy = 2)`
 	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name,
 		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
 		s.stall_cause, s.timeout_us, s.started_at, k.executor,
 		s.idem_key, s.outcome, s.reason, s.message, s.result_entry, s.model, s.abort_requested_at, s.cancellation,
-		s.accepted_at, s.settled_at, s.event_base, s.options, s.data
+		s.accepted_at, s.settled_at, s.event_base, s.options, s.data, s.when_busy, s.host_id
 		FROM submissions s JOIN sessions k ON k.session_id = s.session_id `
 )
 
@@ -48,12 +48,14 @@ type loopRef struct {
 	turn      int
 	status    submission.Status
 	calls     bool // it has asked for calls, of which some may be sub-agents
+	urgent    bool // it interrupts
 }
 
 func (r row) ref() loopRef {
 	return loopRef{
 		rowid: r.int(0), id: r.text(1), laneID: r.text(2), sessionID: r.text(3), seq: r.int(4), root: r.bool(5),
-		entryHead: r.int(6), turn: int(r.int(7)), status: submission.Status(r.int(8)), calls: r.bool(9),
+		entryHead: r.int(6), turn: int(r.int(7)), status: submission.Status(r.int(8)), calls: r.int(9)&1 != 0,
+		urgent: r.int(9)&2 != 0,
 	}
 }
 
@@ -105,7 +107,7 @@ func (r *loopRow) submission(damaged func(error)) submission.Submission {
 	s := submission.Submission{
 		Loop: l, IdempotencyKey: c.text(27), Status: r.status, Outcome: lane.Outcome(c.text(28)), Reason: c.text(29),
 		Message: c.text(30), ResultEntry: c.int(31), Model: c.text(32), AbortRequested: c.bool(33),
-		AcceptedAt: c.time(35), SettledAt: c.time(36),
+		AcceptedAt: c.time(35), SettledAt: c.time(36), WhenBusy: submission.WhenBusy(c.int(40)), Host: c.text(41),
 	}
 	if data := c.text(39); data != "" {
 		s.Data = json.RawMessage(data)

@@ -23,6 +23,10 @@ var (
 		ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at WHERE used_at < excluded.used_at - 3600000000`)
 	insertChild = sql(`INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name,
 		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	joinable = sql(`SELECT 1 FROM submissions WHERE submission_id = ? AND host_id = ? AND when_busy = 1
+		AND status = 0`)
+	joinLoop = sql(`UPDATE submissions SET status = 3, input = NULL, input_entry = ?, started_at = ?
+		WHERE submission_id = ?`)
 	insertLoop = sql(`INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq,
 		agent_digest, event_base, status, accepted_at, started_at, options)
 		VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, 1, ?, ?, ?)`)
@@ -82,7 +86,7 @@ func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
 				return nil, err
 			}
 		}
-		if err := t.mayLose(s); err != nil {
+		if err := errors.Join(t.mayLose(s), t.mayJoin(s)); err != nil {
 			return nil, err
 		}
 	}
@@ -192,7 +196,35 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	if err == nil && s.Turn != nil {
 		err = t.addTurn(l, s)
 	}
+	if err == nil && len(s.Joins) > 0 {
+		err = t.join(l, s)
+	}
 	return err
+}
+
+// mayJoin refuses a step that joins what does not wait for its loop any more.
+func (t tx) mayJoin(s step) error {
+	for _, j := range s.Joins {
+		r, err := t.row(joinable, j.SubmissionID, s.LoopID)
+		if err != nil {
+			return err
+		}
+		if r == nil {
+			return &lane.Refused{LoopID: s.LoopID, Err: lane.ErrNotQueued}
+		}
+	}
+	return nil
+}
+
+// join takes submissions off the queue that join the loop of a step.
+func (t tx) join(l *laneRow, s step) error {
+	for _, j := range s.Joins {
+		if _, err := t.exec(joinLoop, j.InputEntry, t.micros(), j.SubmissionID); err != nil {
+			return err
+		}
+	}
+	l.pending -= int64(len(s.Joins))
+	return t.save(l)
 }
 
 func (t tx) addTurn(l *laneRow, s step) error {

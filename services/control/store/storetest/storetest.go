@@ -58,6 +58,7 @@ var suites = []suite{
 	{"commit", commitCases},
 	{"settle", settleCases},
 	{"fence", fenceCases()},
+	{"busy", busyCases},
 	{"abort", abortCases},
 	{"take over", takeOverCases},
 	{"end", endCases},
