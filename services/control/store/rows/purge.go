@@ -24,7 +24,7 @@ var (
 	// holdBase makes others that delete what shares the entries of a session wait. It changes nothing.
 	holdBase     = writes(`UPDATE session_bases SET after = after WHERE base_id = $1`)
 	sharedUpTo   = reads(`SELECT COALESCE(max(upto), 0) FROM session_bases WHERE base_id = $1 AND session_id <> $2`)
-	someBases    = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 ORDER BY base_id LIMIT $2`)
+	someBases    = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 ORDER BY upto LIMIT $2`)
 	deleteBase   = writes(`DELETE FROM session_bases WHERE session_id = $1 AND upto = $2`)
 	sessionThere = reads(`SELECT 1 FROM sessions WHERE session_id = $1`)
 	someSegments = reads(`SELECT first_seq, length(body) FROM segments WHERE lane_id = $1 AND first_seq > $3

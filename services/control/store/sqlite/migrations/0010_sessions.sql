@@ -37,7 +37,7 @@ CREATE INDEX session_bases_base ON session_bases (base_id, upto);
 ALTER TABLE submissions ADD COLUMN when_busy INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE submissions ADD COLUMN host_id TEXT;
 
-CREATE INDEX submissions_host ON submissions (host_id) WHERE host_id IS NOT NULL;
+CREATE INDEX submissions_host ON submissions (host_id, seq) WHERE host_id IS NOT NULL;
 CREATE INDEX submissions_urgent ON submissions (session_id, seq) WHERE when_busy = 2 AND status = 0;
 
 -- urgent says that a submission which interrupts may be open: it is the head, whatever its place.
