@@ -29,8 +29,8 @@ func (b *bench) send(message string, w submission.WhenBusy) submission.Submissio
 	return got.Submission
 }
 
-// kinds are those of a session's entries.
-func (b *bench) kinds(id string) string {
+// kindsOf are those of a session's entries.
+func (b *bench) kindsOf(id string) string {
 	b.Helper()
 	all, err := b.store.Entries(b.Context(), id, 0, 1000)
 	if err != nil {
@@ -74,7 +74,7 @@ func TestSteerDuringACall(t *testing.T) {
 			t.Errorf("the steer: %+v", got)
 		}
 		const want = "input assistant tool_result input assistant tool_result assistant"
-		if got := b.kinds(host.SessionID); got != want {
+		if got := b.kindsOf(host.SessionID); got != want {
 			t.Errorf("the entries are %s, want %s", got, want)
 		}
 		if _, err := b.service.Abort(t.Context(), session.DefaultTenant, steer.ID); err != nil {
@@ -140,7 +140,7 @@ func TestSteerDuringAnAnswer(t *testing.T) {
 			t.Errorf("the steer, as followed: %+v", s)
 		}
 		b.expect(b.wait(host.ID), lane.Completed, "second")
-		if got, want := b.kinds(host.SessionID), "input assistant input assistant"; got != want {
+		if got, want := b.kindsOf(host.SessionID), "input assistant input assistant"; got != want {
 			t.Errorf("the entries are %s, want %s", got, want)
 		}
 		again, err := b.service.Submit(t.Context(), submission.Input{

@@ -212,7 +212,7 @@ func (s *Service) boundary(ctx context.Context, id string, at int64) (int64, err
 func Boundary(tail []Entry, before int64) (cut int64, known bool) {
 	n := len(tail)
 	for n > 0 {
-		if tail[n-1].Kind == Input { // nobody has answered it
+		if k := tail[n-1].Kind; k == Input || k.Beside() { // nobody has answered it
 			n--
 			continue
 		}

@@ -21,6 +21,9 @@ func history(t *rapid.T) (all []session.Entry) {
 	for range rapid.IntRange(1, 4).Draw(t, "submissions") {
 		for range rapid.IntRange(1, 3).Draw(t, "inputs") {
 			add(session.Input, 0)
+			if rapid.Bool().Draw(t, "beside") {
+				add(session.Workspace, 0)
+			}
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "turns") {
 			calls := rapid.IntRange(1, 5).Draw(t, "calls")
@@ -60,7 +63,8 @@ func TestBoundary(t *testing.T) {
 					open--
 				}
 			}
-			return open == 0 && all[n-1].Kind != session.Input
+			last := all[n-1].Kind
+			return open == 0 && last != session.Input && !last.Beside()
 		}
 		best := at
 		for !good(best) {

@@ -51,7 +51,7 @@ var (
 		WHERE session_id = $1 AND kind = 'summary' ORDER BY seq DESC LIMIT 1`)
 	lastShared = reads(`SELECT e.seq, e.submission_id, e.kind, e.body, e.created_at FROM session_bases b
 		JOIN entries e ON e.session_id = b.base_id AND e.kind = 'summary' AND e.seq > b.after AND e.seq <= b.upto
-		WHERE b.session_id = $1 ORDER BY e.seq DESC LIMIT 1`)
+		WHERE b.session_id = $1 ORDER BY b.upto DESC, e.seq DESC LIMIT 1`)
 )
 
 // afterAll is not below any id.
