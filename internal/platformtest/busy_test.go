@@ -40,8 +40,8 @@ func (w *world) inputs() map[string]int {
 	return n
 }
 
-// inputOnce checks that a submission's input is in the conversation once, and that it is settled as its host is if it has
-// joined one.
+// inputOnce checks that a submission's input is in the conversation once, and that it is settled as its host is if it
+// has joined one.
 func (w *world) inputOnce(id string) {
 	w.Helper()
 	if n := w.inputs()[id]; n != 1 {

@@ -133,7 +133,8 @@ func TestSteerDuringAnAnswer(t *testing.T) {
 				seen = append(seen, string(e.Type))
 			}
 		}
-		if got := strings.Join(seen, " "); !strings.HasPrefix(got, "steered ") || !strings.HasSuffix(got, "entry settled") {
+		got := strings.Join(seen, " ")
+		if !strings.HasPrefix(got, "steered ") || !strings.HasSuffix(got, "entry settled") {
 			t.Errorf("its follower saw %s", got)
 		}
 		if s := f.Submission; s.Outcome != lane.Completed || s.Text != "second" || s.Host != host.ID {

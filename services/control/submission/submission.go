@@ -152,13 +152,14 @@ type Store interface {
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
 	// RequestAbort settles a queued submission as aborted. A running one has to end now: that is written into its
 	// lane's row and counted there as mail, so that its owner hears of it and, if the owner does not end it, it is
-	// settled lane.ForceGrace later. One that has settled or joined another is left. It returns the submission. ErrNotFound.
+	// settled lane.ForceGrace later. One that has settled or joined another is left. It returns the submission.
+	// ErrNotFound.
 	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
 	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how
 	// many queued ones it settled, and the id of the running one, "" for none. session.ErrNotFound.
 	RequestAbortSession(ctx context.Context, tenant, sessionID string) (settled int, running string, err error)
-	// Steers returns at most limit submissions with seq > after that wait to join the head, in order, without those that
-	// have options, which the head cannot serve.
+	// Steers returns at most limit submissions with seq > after that wait to join the head, in order, without those
+	// that have options, which the head cannot serve.
 	Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error)
 	// Settled returns which of the submissions have settled. Ids that are none are left out.
 	Settled(ctx context.Context, ids []string) ([]string, error)

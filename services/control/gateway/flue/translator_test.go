@@ -307,8 +307,9 @@ var scripts = map[string]func() *script{
 	},
 	"steered": func() *script {
 		s := begin()
-		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"date"}`)), toolEvent(event.ToolStarted, "t1", "bash"))
-		s.add(toolEvent(event.ToolFinished, "t1", "bash"), result(model.Block{CallID: "t1", Tool: "bash", Text: "noon"}))
+		s.add(answer(model.StopTools, asks("t1", "bash", `{"command":"date"}`)))
+		s.add(toolEvent(event.ToolStarted, "t1", "bash"), toolEvent(event.ToolFinished, "t1", "bash"))
+		s.add(result(model.Block{CallID: "t1", Tool: "bash", Text: "noon"}))
 		s.turn = 2
 		s.add(steer("first"), steer("second"), text("so"), answer(model.StopEnd, said("so")), steer("third"))
 		s.turn = 3

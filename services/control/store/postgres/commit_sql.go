@@ -37,7 +37,8 @@ WITH l AS (UPDATE lanes x SET flush = $1,
     ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
     ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
     force_after = CASE WHEN NOT i.ends THEN x.force_after END
-  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends, s.when_busy = 2 AS urgent FROM {rows} LEFT JOIN submissions s ON t.ended IS NOT NULL
+  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends, s.when_busy = 2 AS urgent FROM {rows}
+    LEFT JOIN submissions s ON t.ended IS NOT NULL
     AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
     AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
   WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
@@ -90,8 +91,8 @@ r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.la
 SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
 
 // treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these, and
-// what has joined them, which has their answer, too. OFFSET 0 has them found by their root: a planner that knows of none
-// yet would read all that there are by then.
+// what has joined them, which has their answer, too. OFFSET 0 has them found by their root: a planner that knows of
+// none yet would read all that there are by then.
 const treesSQL = `
 UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
   settled_at = r.settled_at, model = CASE WHEN c.joined THEN r.model ELSE s.model END,

@@ -197,7 +197,8 @@ func (t tx) charge(rows []*loopRow, loops []lane.Loop) error {
 	return nil
 }
 
-// head is the lane's first open submission, unless one interrupts. A lane that counts some and has none is counted anew: nil.
+// head is the lane's first open submission, unless one interrupts. A lane that counts some and has none is counted
+// anew: nil.
 func (t tx) head(l *laneRow) (*loopRow, error) {
 	from := l.firstOpen
 	if l.urgent {
