@@ -78,7 +78,7 @@ func ParseWhenBusy(s string) (WhenBusy, error) {
 // ErrJoined refuses to abort what has become a part of another submission.
 var ErrJoined = errs.New(errs.FailedPrecondition, "SUBMISSION_JOINED", "the submission has joined another one")
 
-// Submission is one accepted input, the root of a tree of loops.
+// Submission is one accepted input, the root of a tree of loops, with a field for each thing that is known of it.
 type Submission struct {
 	lane.Loop
 	IdempotencyKey string
