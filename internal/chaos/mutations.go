@@ -252,7 +252,7 @@ var mutants = []mutant{
 		name:   "a lane that is settled from rows goes idle whatever waits",
 		expect: []string{"I1"}, mix: "rows", seconds: 20, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "ending.go", `  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, first_open`, `  state = 0, first_open`,
+			postgresDir + "ending.go", `  state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, urgent`, `  state = 0, urgent`,
 		}},
 	},
 	{
