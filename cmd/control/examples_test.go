@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -18,7 +17,6 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/pawl-dev/pawl/internal/chaos/proxy"
-	"github.com/pawl-dev/pawl/internal/debian"
 	"github.com/pawl-dev/pawl/internal/proctest"
 )
 
@@ -141,18 +139,7 @@ func (b *breakable) refuses(t *testing.T, command ...string) {
 }
 
 func TestExampleNode(t *testing.T) {
-	// Away from the tree, which stays as it is.
-	top, dir := t.TempDir(), ""
-	dir = filepath.Join(top, "examples", "node")
-	if err := os.CopyFS(dir, os.DirFS("../../examples/node")); err != nil {
-		t.Fatal(err)
-	}
-	for _, folder := range []string{"proto", "third_party"} {
-		if err := os.CopyFS(filepath.Join(top, folder), os.DirFS("../../"+folder)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	npmInstall(t, dir)
+	dir := exampleOfNode(t, "node")
 	b := startBreakable(t)
 	e := b.run(t, b.grpc.Addr(), "node", filepath.Join(dir, "prompt.mjs"), b.message("node"))
 	b.resumes(t, e, b.grpc, "node")
@@ -160,28 +147,7 @@ func TestExampleNode(t *testing.T) {
 }
 
 func TestExamplePython(t *testing.T) {
-	imports := func() (string, bool) {
-		for _, python := range []string{"python3", "/usr/bin/python3"} {
-			if exec.CommandContext(t.Context(), python, "-c", "import grpc, google.protobuf").Run() == nil {
-				return python, true
-			}
-		}
-		return "", false
-	}
-	python, err := debian.Install(t.Context(), "python3-grpcio", imports, errors.New("python3 has no module grpc: run "+
-		"pip install grpcio grpcio-tools (Debian: apt-get install python3-grpcio)"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := debian.Find(t.Context(), "protobuf-compiler", "protoc"); err != nil {
-		t.Fatal(err)
-	}
-	const imported = "/usr/include/google/protobuf/timestamp.proto" // where Debian's protoc looks for it
-	there := func() (string, bool) { _, err := os.Stat(imported); return imported, err == nil }
-	if _, err := debian.Install(t.Context(), "libprotobuf-dev", there, errors.New(imported+" is missing: install it "+
-		"(Debian: apt-get install libprotobuf-dev)")); err != nil {
-		t.Fatal(err)
-	}
+	python := pythonWithGRPC(t)
 	b := startBreakable(t)
 	e := b.run(t, b.grpc.Addr(), python, "../../examples/python/prompt.py", b.message("python"))
 	b.resumes(t, e, b.grpc, "python")
