@@ -16,7 +16,8 @@ const definition = loader.loadSync("pawl/v1/executors.proto", {
 const { ExecutorService } = grpc.loadPackageDefinition(definition).pawl.v1;
 
 // Reasons that no retry mends.
-const final = /UNAUTHENTICATED|FORBIDDEN|EXECUTOR_IDENTITY|LABELS_REFUSED|NAME_IN_USE|PROTOCOL_VERSION|UNKNOWN_CAPABILITY|HELLO_INVALID/;
+const final = new RegExp(["UNAUTHENTICATED", "FORBIDDEN", "EXECUTOR_IDENTITY", "LABELS_REFUSED", "NAME_IN_USE",
+  "PROTOCOL_VERSION", "UNKNOWN_CAPABILITY", "HELLO_INVALID"].join("|"));
 const week = 7 * 24 * 3600 * 1000;
 const millis = (d) => Number(d.seconds) * 1000 + d.nanos / 1e6;
 
@@ -39,12 +40,12 @@ class Journal {
     }
     this.starts.unshift({ id: randomUUID(), begun: this.starts[0]?.begun ?? 0 });
     const { starts, lanes, revoked, calls } = this;
-    fs.writeFileSync(path + ".new", JSON.stringify({ starts, lanes, revoked, calls }) + "\n", { flush: true, mode: 0o600 });
+    this.file = fs.openSync(path + ".new", "w", 0o600);
+    this.#put({ starts, lanes, revoked, calls });
     fs.renameSync(path + ".new", path);
     const folder = fs.openSync(dir);
     fs.fsyncSync(folder);
     fs.closeSync(folder);
-    this.file = fs.openSync(path, "a");
   }
 
   // alone refuses a second process on the same files.
@@ -64,9 +65,13 @@ class Journal {
     for (const [id, c] of Object.entries(calls ?? {})) this.calls[id] = { ...this.calls[id], ...c };
   }
 
-  write(change) {
+  #put(change) {
     fs.writeSync(this.file, JSON.stringify(change) + "\n");
     fs.fsyncSync(this.file);
+  }
+
+  write(change) {
+    this.#put(change);
     this.#apply(change);
   }
 
@@ -105,7 +110,8 @@ export class Executor {
     const metadata = new grpc.Metadata();
     metadata.set("authorization", "Bearer " + token);
     for (;;) {
-      [this.#stream, this.#last, this.#welcome, this.#heard, this.#ttl] = [client.Connect(metadata), "", false, Date.now(), 60_000];
+      this.#stream = client.Connect(metadata);
+      [this.#last, this.#welcome, this.#heard, this.#ttl] = ["", false, Date.now(), 60_000];
       this.#send({ hello: this.#hello() });
       const watch = setInterval(() => { if (Date.now() - this.#heard > this.#ttl) this.#stream.cancel(); }, 1000);
       const err = await new Promise((done) => {
@@ -124,8 +130,9 @@ export class Executor {
   #hello() {
     const { id, starts, calls } = this.journal;
     return {
-      protocol: 1, executor_id: this.name, boot_id: this.#boot, slots: this.slots, version: "example", root: process.cwd(),
-      isolation: "none", last_connection_epoch: this.#epoch, tools: [...this.#tools.values()].map((t) => t.offered),
+      protocol: 1, executor_id: this.name, boot_id: this.#boot, slots: this.slots, version: "example",
+      root: process.cwd(), isolation: "none", last_connection_epoch: this.#epoch,
+      tools: [...this.#tools.values()].map((t) => t.offered),
       journal_id: id, incarnations: starts.slice(0, 64),
       inflight: Object.values(calls).filter((c) => c.state !== "STATE_TOMBSTONE").map((c) => this.#state(c)),
     };
@@ -190,7 +197,8 @@ export class Executor {
   // carryOut runs a tool, and records what it came to before it tells.
   async #carryOut(x) {
     const stop = new AbortController(), tool = this.#tools.get(x.call_tool.name);
-    const limit = x.timeout && setTimeout(() => stop.abort(new DOMException("it took too long", "TimeoutError")), millis(x.timeout));
+    const late = () => stop.abort(new DOMException("it took too long", "TimeoutError"));
+    const limit = x.timeout && setTimeout(late, millis(x.timeout));
     this.#running.set(x.call_id, stop);
     let outcome;
     try {
@@ -200,8 +208,9 @@ export class Executor {
       outcome = { call_tool: { ...rest, images: images.map((image) => Buffer.from(image).toString("base64")) } };
     } catch (why) {
       const stopped = stop.signal.aborted && ["AbortError", "TimeoutError"].includes(why.name);
-      const reason = stopped ? { AbortError: "CANCELLED", TimeoutError: "TIMEOUT" }[stop.signal.reason.name] : why.reason;
-      outcome = reason ? { failure: { reason, message: why.message } } : { call_tool: { text: String(why), is_error: true } };
+      const reason = stopped ? (stop.signal.reason.name === "TimeoutError" ? "TIMEOUT" : "CANCELLED") : why.reason;
+      outcome = { call_tool: { text: String(why), is_error: true } };
+      if (reason) outcome = { failure: { reason, message: why.message } };
     }
     clearTimeout(limit);
     this.journal.write({ calls: { [x.call_id]: { state: "STATE_FINISHED", outcome } } });
@@ -236,7 +245,7 @@ export class Executor {
   }
 
   on_result_ack({ call_id }) {
-    const c = this.journal.calls[call_id];
-    if (c?.outcome) this.journal.write({ calls: { [call_id]: { state: "STATE_TOMBSTONE", outcome: null, at: Date.now() } } });
+    const acknowledged = { state: "STATE_TOMBSTONE", outcome: null, at: Date.now() };
+    if (this.journal.calls[call_id]?.outcome) this.journal.write({ calls: { [call_id]: acknowledged } });
   }
 }

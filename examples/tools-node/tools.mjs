@@ -13,7 +13,8 @@ executor.tool({
   schema: { type: "object", properties: { account: { type: "string" } }, required: ["account"] },
 }, ({ account }) => ({ text: `The balance of ${account} is 100.`, structured_json: '{"balance": 100}' }));
 
-// At most once is what a tool is that says nothing else: when this process dies while it runs, nobody knows what it did.
+// At most once is what a tool is that says nothing else: when this process dies while it runs, nobody knows what it
+// did.
 executor.tool({
   name: "transfer", description: "Transfer an amount to an account.", timeout: 60,
   schema: {

@@ -32,8 +32,8 @@ def load(proto):
     """The classes of a .proto file's messages, by name."""
     protoc = [shutil.which("protoc")] if shutil.which("protoc") else [sys.executable, "-m", "grpc_tools.protoc"]
     compiled = subprocess.run(
-        [*protoc, f"-I{TOP}/proto", f"-I{TOP}/third_party", "--include_imports", "--descriptor_set_out=/dev/stdout", proto],
-        check=True, stdout=subprocess.PIPE).stdout
+        [*protoc, f"-I{TOP}/proto", f"-I{TOP}/third_party", "--include_imports", "--descriptor_set_out=/dev/stdout",
+         proto], check=True, stdout=subprocess.PIPE).stdout
     pool = descriptor_pool.DescriptorPool()
     for file in descriptor_pb2.FileDescriptorSet.FromString(compiled).file:
         pool.Add(file)
@@ -67,15 +67,16 @@ class Journal:
             CREATE TABLE IF NOT EXISTS starts (n INTEGER PRIMARY KEY, id TEXT, begun INTEGER);
             CREATE TABLE IF NOT EXISTS lanes (id TEXT PRIMARY KEY, epoch INTEGER);
             CREATE TABLE IF NOT EXISTS revoked (id TEXT PRIMARY KEY, dispatch INTEGER, at REAL);
-            CREATE TABLE IF NOT EXISTS calls (id TEXT PRIMARY KEY, lane TEXT, epoch INTEGER, dispatch INTEGER, hash BLOB,
-                state INTEGER, outcome BLOB, at REAL);""")
+            CREATE TABLE IF NOT EXISTS calls (id TEXT PRIMARY KEY, lane TEXT, epoch INTEGER, dispatch INTEGER,
+                hash BLOB, state INTEGER, outcome BLOB, at REAL);""")
         self.write("INSERT INTO starts SELECT NULL, ?, coalesce(max(begun), 0) FROM starts", uuid.uuid4().hex)
         old = time.time() - WEEK
         self.write("DELETE FROM calls WHERE state = 5 AND at < ?", old)
         self.write("DELETE FROM revoked WHERE at < ?", old)
         # A function does not survive its process: nobody saw how these calls have ended.
-        lost = message("Result")(failure={"reason": "INTERRUPTED", "message": "the executor was ended while the tool ran"})
-        self.write("UPDATE calls SET state = 4, outcome = ? WHERE state = 2", lost.SerializeToString())
+        why = {"reason": "INTERRUPTED", "message": "the executor was ended while the tool ran"}
+        lost = message("Result")(failure=why).SerializeToString()
+        self.write("UPDATE calls SET state = 4, outcome = ? WHERE state = 2", lost)
 
     def read(self, statement, *values):
         with self.lock:
@@ -114,7 +115,7 @@ class Executor:
         self.out, self.epoch, self.last, self.heard, self.ttl, self.welcome = queue.Queue(), 0, "", 0, 60, False
 
     def tool(self, description, schema, safety="SAFETY_AT_MOST_ONCE", timeout=None):
-        """Offers the function that follows. It gets the arguments by name, and an event that is set when it is to stop."""
+        """Offers the function that follows. It gets an event that is set when it is to stop, and the arguments."""
         def offer(function):
             offered = message("OfferedTool")(
                 name=function.__name__, description=description, schema_json=json.dumps(schema), safety=safety,
@@ -132,12 +133,15 @@ class Executor:
         while True:
             self.out, self.last, self.heard, self.welcome = queue.Queue(), "", time.monotonic(), False
             self.send(hello=self.hello())
-            stream, over = connect(iter(self.out.get, None), metadata=[("authorization", "Bearer " + token)]), threading.Event()
+            stream = connect(iter(self.out.get, None), metadata=[("authorization", "Bearer " + token)])
+            over = threading.Event()
             threading.Thread(target=self.watch, args=(stream, over), daemon=True).start()
             try:
                 for frame in stream:
                     self.heard = time.monotonic()
-                    getattr(self, "on_" + frame.WhichOneof("frame"), lambda _: None)(getattr(frame, frame.WhichOneof("frame")))
+                    kind = frame.WhichOneof("frame")
+                    if hasattr(self, f"on_{kind}"):
+                        getattr(self, f"on_{kind}")(getattr(frame, kind))
             except grpc.RpcError as err:
                 details = dict(err.trailing_metadata() or {}).get("grpc-status-details-bin", b"")
                 if any(reason in details for reason in FINAL):
@@ -200,8 +204,8 @@ class Executor:
             self.result(c)  # until it is acknowledged
 
     def on_ping(self, p):
-        running = len(self.stops)
-        self.send(heartbeat={"nonce": p.nonce, "last_call_id": self.last, "running": running, "begun": self.journal.begun()})
+        self.send(heartbeat={"nonce": p.nonce, "last_call_id": self.last, "running": len(self.stops),
+                             "begun": self.journal.begun()})
 
     def on_execute(self, x):
         self.last, j = x.call_id, self.journal
@@ -239,7 +243,8 @@ class Executor:
                 outcome.failure.reason, outcome.failure.message = "NOT_FOUND", f"there is no tool {x.call_tool.name}"
             else:
                 said = function(stop, **json.loads(x.call_tool.args_json))
-                outcome.call_tool.MergeFrom(message("CallToolResult")(**({"text": said} if isinstance(said, str) else said)))
+                fields = {"text": said} if isinstance(said, str) else said
+                outcome.call_tool.MergeFrom(message("CallToolResult")(**fields))
         except Cancelled as why:
             late = limit and limit.finished.is_set()
             outcome.failure.reason, outcome.failure.message = "TIMEOUT" if late else "CANCELLED", str(why)
@@ -247,7 +252,8 @@ class Executor:
             outcome.call_tool.text, outcome.call_tool.is_error = f"{type(why).__name__}: {why}", True
         if limit:
             limit.cancel()
-        self.journal.write("UPDATE calls SET state = 3, outcome = ? WHERE id = ?", outcome.SerializeToString(), x.call_id)
+        self.journal.write("UPDATE calls SET state = 3, outcome = ? WHERE id = ?", outcome.SerializeToString(),
+                           x.call_id)
         del self.stops[x.call_id]
         print(f"{x.call_tool.name} has ended", file=sys.stderr, flush=True)
         self.result(self.journal.call(x.call_id))
