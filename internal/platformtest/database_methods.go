@@ -229,6 +229,11 @@ func (d *Database) Entries(ctx context.Context, sessionID string, after int64, l
 	})
 }
 
+// Image implements session.Store.
+func (d *Database) Image(ctx context.Context, sessionID, sha256 string) ([]byte, error) {
+	return ask(ctx, d, "Image", func(ctx context.Context) ([]byte, error) { return d.db.Image(ctx, sessionID, sha256) })
+}
+
 // LastSummary implements session.Store.
 func (d *Database) LastSummary(ctx context.Context, sessionID string) (e session.Entry, ok bool, err error) {
 	e, err = ask(ctx, d, "LastSummary", func(ctx context.Context) (e session.Entry, err error) {

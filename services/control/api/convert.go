@@ -93,6 +93,8 @@ func encodeBlock(b model.Block) *pawlv1.Block {
 		return &pawlv1.Block{Block: &pawlv1.Block_ToolResult{ToolResult: &pawlv1.ToolResult{
 			Id: clean(b.CallID), Name: clean(b.Tool), Text: clean(b.Text), IsError: b.IsError, Image: encodeImage(b.Image), Details: encodeStruct(b.Details),
 		}}}
+	case model.FileBlock:
+		return &pawlv1.Block{Block: &pawlv1.Block_File{File: clean(b.Text)}}
 	case model.ImageBlock:
 		return &pawlv1.Block{Block: &pawlv1.Block_Image{Image: encodeImage(b.Image)}}
 	}
@@ -103,7 +105,7 @@ func encodeImage(i *model.Image) *pawlv1.Image {
 	if i == nil {
 		return nil
 	}
-	return &pawlv1.Image{MediaType: i.MediaType, Data: i.Data}
+	return &pawlv1.Image{MediaType: i.MediaType, Data: i.Data, Size: int64(i.Bytes()), Sha256: i.SHA256}
 }
 
 // encodeStruct is a JSON object on the wire. A model may write arguments that are no object: they are left out here and

@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
+	"github.com/pawl-dev/pawl/services/control/picture"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -183,6 +184,23 @@ func (s *sessions) ListEntries(
 		out.Entries = append(out.Entries, encodeEntry(&page[i]))
 	}
 	return out, nil
+}
+
+// GetImage implements SessionService.
+func (s *sessions) GetImage(
+	ctx context.Context, req *pawlv1.GetImageRequest,
+) (*pawlv1.GetImageResponse, error) {
+	one, err := s.deps.find(ctx, req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.deps.Sessions.Image(ctx, one.ID, req.GetSha256())
+	if err != nil {
+		return nil, err
+	}
+	return &pawlv1.GetImageResponse{Image: &pawlv1.Image{
+		MediaType: picture.Type(data), Data: data, Size: int64(len(data)), Sha256: req.GetSha256(),
+	}}, nil
 }
 
 // WatchSession implements SessionService.

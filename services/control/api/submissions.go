@@ -27,6 +27,8 @@ type prompt interface {
 	GetMessage() string
 	GetIdempotencyKey() string
 	GetOnBehalfOf() string
+	GetImages() []*pawlv1.Image
+	GetFiles() []string
 	GetResultSchema() *structpb.Struct
 	GetWhenBusy() pawlv1.WhenBusy
 }
@@ -47,6 +49,10 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	}
 	if err := may(ctx, auth.Prompt, auth.Resource{Instance: in.Key.Instance}); err != nil {
 		return in, err
+	}
+	in.Files = req.GetFiles()
+	for _, i := range req.GetImages() {
+		in.Images = append(in.Images, i.GetData())
 	}
 	if in.Options, err = decodeOptions(req); err != nil {
 		return in, err

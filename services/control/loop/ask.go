@@ -137,6 +137,10 @@ func (l *loop) system() string {
 // the loop is stopped.
 func (l *loop) stream(ctx context.Context, m model.Model, req model.Request, place *stream) (answer, error) {
 	defer l.tree.streams.leave(place)
+	req, err := l.filled(ctx, req)
+	if err != nil {
+		return answer{}, err
+	}
 	parts, stop := l.open(ctx, m, req)
 	defer stop()
 	a := answer{message: model.Message{Role: model.Assistant}, begun: time.Now(), attempts: 1}

@@ -103,12 +103,15 @@ func (l *loop) dropText() {
 
 // entry adds the next entry to a step, and its event.
 func (l *loop) entry(s *lane.Step, kind session.Kind, m model.Message) session.Entry {
+	m, images := session.Detach(m)
 	e := session.Entry{
 		Seq: l.row.EntryHead + int64(len(s.Entries)) + 1, SubmissionID: l.row.ID, Kind: kind, Message: m,
 		// as the stores keep it: live watchers see what later ones read
 		CreatedAt: time.Now().Truncate(time.Microsecond),
 	}
-	s.Entries = append(s.Entries, e)
+	stored := e
+	stored.Images = images // watchers hold the entry for as long as they like
+	s.Entries = append(s.Entries, stored)
 	t := event.EntryAdded
 	if kind == session.Input {
 		t = event.Started

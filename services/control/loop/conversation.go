@@ -48,7 +48,7 @@ func (c *conversation) add(e session.Entry) error {
 	if err != nil {
 		return err
 	}
-	e.Body = nil // what stays in memory is the message
+	e.Body, e.Images = nil, nil // what stays in memory is the message
 	if c.head == 0 {
 		c.began = e.CreatedAt
 	}

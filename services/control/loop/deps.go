@@ -20,6 +20,7 @@ import (
 // Store is what loops read. They write through the lane's owner.
 type Store interface {
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]session.Entry, error)
+	Image(ctx context.Context, sessionID, sha256 string) ([]byte, error)
 	LastSummary(ctx context.Context, sessionID string) (session.Entry, bool, error)
 	TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error)
 	Unended(ctx context.Context, loopID string) (call.Unended, error)

@@ -14,12 +14,15 @@ type Runner struct {
 	cache    *cache
 	streams  *streams
 	prefixes *prefixes
+	images   *images
 }
 
 // NewRunner makes a Runner.
 func NewRunner(deps Deps) *Runner {
 	deps = deps.withDefaults()
-	return &Runner{deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes()}
+	return &Runner{
+		deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes(), images: newImages(),
+	}
 }
 
 // Begin implements lane.Runner.

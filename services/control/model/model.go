@@ -98,6 +98,7 @@ const (
 	ToolCallBlock   BlockType = "tool_call"   // CallID, Tool, Args, ArgsError
 	ToolResultBlock BlockType = "tool_result" // CallID, Tool, Text, Image, IsError, Details
 	ImageBlock      BlockType = "image"       // Image
+	FileBlock       BlockType = "file"        // Text: the path of a file in the workspace that a user refers to
 )
 
 // Block is one piece of a message.
@@ -117,11 +118,16 @@ type Block struct {
 	Opaque json.RawMessage `json:"opaque,omitempty"`
 }
 
-// Image is an image given to a model.
+// Image is an image given to a model. A journaled one may be named only, by its hash; in a request it has its data.
 type Image struct {
 	MediaType string `json:"media_type"`
-	Data      []byte `json:"data"`
+	Data      []byte `json:"data,omitempty"`
+	SHA256    string `json:"sha256,omitempty"` // hex, of one without data
+	Size      int    `json:"size,omitempty"`   // in bytes, of one without data
 }
+
+// Bytes is the size of the image, whether or not its data are there.
+func (i *Image) Bytes() int { return max(len(i.Data), i.Size) }
 
 // Ref names a model as "provider/id".
 type Ref struct {

@@ -91,6 +91,8 @@ type Entry struct {
 	// Unreadable is why the stored message cannot be decoded, an UnreadableError; nil when it can. Message says so to
 	// readers then; what it was nobody knows, so no model may be asked to go on from it.
 	Unreadable error `json:"-"`
+	// Images are stored with the entry, whose message names them: see Detach. Entries that are read have none.
+	Images []Image `json:"-"`
 	// Body is Message as it is stored; nil before Encode.
 	Body json.RawMessage `json:"-"`
 }
@@ -154,6 +156,8 @@ type Store interface {
 	Entries(ctx context.Context, sessionID string, after int64, limit int) ([]Entry, error)
 	// LastSummary returns the session's last entry of kind Summary; ok is false when there is none.
 	LastSummary(ctx context.Context, sessionID string) (e Entry, ok bool, err error)
+	// Image returns an image that an entry of the session names, its own or one that it shares, or ErrNoImage.
+	Image(ctx context.Context, sessionID, sha256 string) ([]byte, error)
 	// Rebind moves the workspace of the tenant's session to another executor by hand and posts mail for its lane, whose
 	// owner looks where it is then. Calls that run go on where they are. ErrNotFound.
 	Rebind(ctx context.Context, tenant, id, executor string) (Session, error)

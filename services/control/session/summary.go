@@ -121,6 +121,8 @@ func shown(m model.Message) string {
 				text = "(an error) " + text
 			}
 			b.WriteString(tagged("tool_result", k.Tool, text))
+		case model.FileBlock:
+			b.WriteString(tagged(string(m.Role), "", "(refers to the file "+Ends(k.Text, shownText)+")"))
 		case model.ImageBlock:
 			b.WriteString(tagged(string(m.Role), "", "(an image)"))
 		case model.ThinkingBlock:

@@ -2,12 +2,10 @@ package submission
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -18,7 +16,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool/result"
 	"github.com/pawl-dev/pawl/services/control/wake"
 )
 
@@ -78,8 +75,10 @@ func NewService(store Reader, agents Agents, events *event.Service, worker Worke
 
 // Input is what a client asks for.
 type Input struct {
-	Key            session.Key // Name "" is the default session
-	Message        string
+	Key            session.Key  // Name "" is the default session
+	Message        string       // it may be blank if there is an image
+	Images         [][]byte     // that belong to the message: PNG, JPEG, GIF or WebP
+	Files          []string     // paths in the workspace that the message refers to
 	Options        lane.Options // what is asked for beside the message
 	WhenBusy       WhenBusy
 	IdempotencyKey string
@@ -89,23 +88,8 @@ type Input struct {
 	MayBeBlank     bool           // the message may, as Flue's protocol has it
 }
 
-// hash is what a replay is recognised by: everything that the client has sent. Of an input that asks for nothing beside
-// its message it is the message's, as receipts of old have it.
-func (in *Input) hash() ([]byte, error) {
-	message := sha256.Sum256([]byte(in.Message))
-	options, err := in.Options.Encode()
-	if in.WhenBusy != Queue {
-		options += fmt.Sprintf("when busy: %d", in.WhenBusy)
-	}
-	if err != nil || options == "" {
-		return message[:], err
-	}
-	all := sha256.Sum256(append(message[:], options...))
-	return all[:], nil
-}
-
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME,
-// ErrMessageEmpty, ErrMessageTooLarge and result.ErrSchema.
+// ErrMessageEmpty, ErrMessageTooLarge, ErrImages, ErrFiles and result.ErrSchema.
 func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	adm, err := s.admission(ctx, &in)
 	if err != nil {
@@ -124,25 +108,19 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if err := checkKey(in.Key, in.IdempotencyKey); err != nil {
 		return Admission{}, err
 	}
-	if len(in.Message) > MaxMessage {
-		return Admission{}, ErrMessageTooLarge
-	}
 	pin, noPin := s.agents.PinAgent(ctx, in.Key.Tenant, in.Key.Agent)
 	if noPin != nil && in.IdempotencyKey == "" {
 		return Admission{}, noPin
 	}
-	if !in.MayBeBlank && !in.Options.Compact && strings.TrimSpace(in.Message) == "" {
-		return Admission{}, ErrMessageEmpty
+	if err := in.check(); err != nil {
+		return Admission{}, err
 	}
-	if s := in.Options.ResultSchema; s != nil {
-		if err := result.Check(s); err != nil {
-			return Admission{}, err
-		}
+	said, err := in.message(ctx)
+	if err != nil {
+		return Admission{}, err
 	}
-	body, err := json.Marshal(model.Message{Role: model.User, From: in.By, Content: []model.Block{{
-		Type: model.TextBlock,
-		Text: in.Message,
-	}}})
+	said, images := session.Detach(said)
+	body, err := json.Marshal(said)
 	if err != nil {
 		return Admission{}, fmt.Errorf("encoding the input: %w", err)
 	}
@@ -152,8 +130,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	}
 	adm := Admission{
 		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash, IdempotencyKey: in.IdempotencyKey,
-		AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options,
-		WhenBusy: in.WhenBusy,
+		AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options, WhenBusy: in.WhenBusy, Images: images,
 	}
 	if e := in.Record.Event(); e != nil {
 		of := *e

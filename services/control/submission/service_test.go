@@ -88,6 +88,10 @@ func TestOptionsArePartOfWhatAKeyStandsFor(t *testing.T) {
 		{Message: "n"},
 		{Message: "m", Options: lane.Options{ResultSchema: []byte(`{}`)}},
 		{Message: "m", Options: lane.Options{ResultSchema: []byte(`{"type": "object"}`)}},
+		{Message: "m", Images: [][]byte{{1}}},
+		{Message: "m", Images: [][]byte{{1}, {2}}},
+		{Message: "m", Files: []string{"a"}},
+		{Message: "m", Files: []string{"b"}},
 	} {
 		hash, err := in.hash()
 		if err != nil {

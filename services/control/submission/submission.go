@@ -119,6 +119,7 @@ type Admission struct {
 	Timeout        time.Duration
 	Options        lane.Options
 	WhenBusy       WhenBusy
+	Images         []session.Image // that Input names
 	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is
 	// none.
 	ReplayOnly bool

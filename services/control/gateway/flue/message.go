@@ -2,6 +2,7 @@ package flue
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -113,6 +114,8 @@ func blocksOf(m model.Message) []block {
 			blocks = append(blocks, block{Type: "thinking", Thinking: &b.Text})
 		case model.ToolCallBlock:
 			blocks = append(blocks, block{Type: "toolCall", ID: b.CallID, Name: b.Tool, Arguments: arguments(b.Args)})
+		case model.FileBlock:
+			blocks = append(blocks, textBlock("[File: "+b.Text+"]"))
 		case model.ImageBlock:
 			blocks = append(blocks, imageBlock(b.Image))
 		}
@@ -120,7 +123,11 @@ func blocksOf(m model.Message) []block {
 	return blocks
 }
 
+// imageBlock is an image; of one that is stored beside the conversation it says so, and where it is.
 func imageBlock(i *model.Image) block {
+	if len(i.Data) == 0 {
+		return textBlock(fmt.Sprintf("[Image: %s, %d bytes, sha256 %s]", i.MediaType, i.Bytes(), i.SHA256))
+	}
 	return block{Type: "image", Data: i.Data, MimeType: i.MediaType}
 }
 

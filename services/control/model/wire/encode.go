@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -205,6 +206,9 @@ func (e *Encoder) user(m model.Message) {
 		switch {
 		case b.Type == model.TextBlock && !blank(b.Text):
 			parts = append(parts, content{kind: model.TextBlock, text: b.Text})
+		case b.Type == model.FileBlock:
+			text := "[The message refers to this file in the workspace: " + strconv.Quote(b.Text) + "]"
+			parts = append(parts, content{kind: model.TextBlock, text: text})
 		case b.Type == model.ImageBlock && b.Image != nil:
 			parts = append(parts, e.image(b.Image))
 		}

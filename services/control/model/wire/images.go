@@ -16,10 +16,10 @@ import (
 // Bounds of images, which are those of the strictest server. What enters a conversation was bounded before; this is the
 // second wall.
 const (
-	maxImage      = 5 << 20  // bytes of one image in base64
-	maxImageSide  = 8000     // pixels
-	maxImages     = 100      // of one request
-	maxImageBytes = 20 << 20 // of all images of a request, in base64
+	maxImage      = 5 << 20 // bytes of one image in base64
+	maxImageSide  = 8000    // pixels
+	maxImages     = 100     // of one request
+	maxImageBytes = model.MaxRequestImages
 )
 
 var mediaTypes = []string{"image/png", "image/jpeg", "image/gif", "image/webp"}
@@ -27,7 +27,7 @@ var mediaTypes = []string{"image/png", "image/jpeg", "image/gif", "image/webp"}
 // image is an image as a piece of a turn, or a text that says why it is left out.
 func (e *Encoder) image(i *model.Image) content {
 	e.seen++
-	size := base64.StdEncoding.EncodedLen(len(i.Data))
+	size := base64.StdEncoding.EncodedLen(i.Bytes())
 	kind := i.MediaType
 	if is := sniff(i.Data); is != "" {
 		kind = is // servers refuse what is declared wrongly
@@ -47,7 +47,7 @@ func (e *Encoder) image(i *model.Image) content {
 	}
 	if why != "" {
 		e.sizes = append(e.sizes, 0)
-	} else if e.sizes = append(e.sizes, size); e.seen <= e.skip {
+	} else if e.sizes = append(e.sizes, size); e.seen <= e.skip || len(i.Data) == 0 { // see model.FillImages
 		why = "later images have taken its place"
 	}
 	if why != "" {

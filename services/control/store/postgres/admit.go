@@ -287,6 +287,13 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 			}
 			return err
 		})
+	var images []admittedImage
+	for _, i := range chosen {
+		for _, image := range ops[i].in.Images {
+			images = append(images, admittedImage{image, ops[i].in.ID})
+		}
+	}
+	queue(batch, admittedImages, admittedTable, images)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
@@ -178,6 +179,24 @@ var recordsSQL = recordTable.in(`
 INSERT INTO audit (event_id, tenant, at, token_id, verb, body)
 SELECT t.event_id, t.tenant, $1::timestamptz, t.token_id, t.verb, t.body::jsonb FROM {rows}
 ON CONFLICT (event_id) DO NOTHING`, 1)
+
+// admittedImages stores what the inputs of submissions name that were admitted before in the same transaction.
+var admittedImages = admittedTable.in(`
+INSERT INTO images (session_id, sha256, tenant, body)
+SELECT s.session_id, t.sha256, s.tenant, t.body FROM {rows} JOIN submissions s ON s.submission_id = t.submission_id
+ON CONFLICT (session_id, sha256) DO NOTHING`, 0)
+
+// admittedImage is an image of an input.
+type admittedImage struct {
+	session.Image
+	submission string
+}
+
+var admittedTable = table[admittedImage]{
+	col("submission_id", "uuid", func(r *admittedImage) string { return r.submission }),
+	col("sha256", "text", func(r *admittedImage) string { return r.SHA256 }),
+	col("body", "bytea", func(r *admittedImage) []byte { return r.Data }),
+}
 
 // admissionSQL is indexed by [fresh][receipts].
 var admissionSQL = map[bool]map[bool]string{

@@ -6,13 +6,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// commitRows is a batch of commits as rows of what they write.
+// commitRows is a batch of commits as rows of what they write. It has fields for all that a commit can write.
 type commitRows struct {
 	lanes, binds   []laneRow
 	begins         []beginRow
 	steps          []stepRow
 	joins          []joinRow
 	entries        []entryRow
+	images         []imageRow
 	calls          []callRow
 	changes        []changeRow
 	shown          []shownRow
@@ -52,6 +53,9 @@ func (rows *commitRows) addStep(p stepRow) {
 	}
 	for _, e := range p.Entries {
 		rows.entries = append(rows.entries, entryRow{e, p.lane, p.SessionID})
+		for _, i := range e.Images {
+			rows.images = append(rows.images, imageRow{i, p.lane, p.SessionID})
+		}
 	}
 	for i := range p.Calls {
 		rows.calls = append(rows.calls, callRow{&p.Calls[i], p.lane, p.LoopID})
@@ -90,6 +94,7 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved f
 	}
 	queue(b, joinsSQL, joinTable, rows.joins, flush, now)
 	queue(b, entriesSQL, entryTable, rows.entries, flush, now)
+	queue(b, imagesSQL, imageTable, rows.images, flush)
 	queue(b, callsSQL, callTable, rows.calls, flush, now)
 	queue(b, approvalsSQL, approvalTable, rows.approvals, flush, now)
 	queue(b, notesSQL, noteTable, rows.notes, flush, now)

@@ -133,6 +133,19 @@ var entryTable = table[entryRow]{
 	col("created_at", "timestamptz", func(r *entryRow) *time.Time { return moment(r.CreatedAt) }),
 }
 
+// imageRow is an image of an entry.
+type imageRow struct {
+	session.Image
+	lane, session string
+}
+
+var imageTable = table[imageRow]{
+	col("lane_id", "uuid", func(r *imageRow) string { return r.lane }),
+	col("session_id", "uuid", func(r *imageRow) string { return r.session }),
+	col("sha256", "text", func(r *imageRow) string { return r.SHA256 }),
+	col("body", "bytea", func(r *imageRow) []byte { return r.Data }),
+}
+
 type callRow struct {
 	*call.Call
 	lane, loop string

@@ -124,6 +124,12 @@ INSERT INTO entries (session_id, seq, tenant, submission_id, kind, body, created
 SELECT t.session_id, t.seq, l.tenant, t.submission_id, t.kind, t.body, COALESCE(t.created_at, `+nowSQL2+`)
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 2)
 
+// imagesSQL stores what entries name. A conversation has each image once.
+var imagesSQL = imageTable.in(`
+INSERT INTO images (session_id, sha256, tenant, body)
+SELECT t.session_id, t.sha256, l.tenant, t.body FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
+ON CONFLICT (session_id, sha256) DO NOTHING`, 1)
+
 // callsSQL makes the durable records of calls. Their times are the database's: ages are told by its clock.
 var callsSQL = callTable.in(`
 INSERT INTO tool_calls (call_id, tenant, lane_id, submission_id, turn, idx, kind, entry_seq, provider_id, tool, safety,

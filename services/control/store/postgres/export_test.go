@@ -183,6 +183,8 @@ func Hot() map[string]string {
 		"commit, loops":     loopsSQL,
 		"commit, trees":     treesSQL,
 		"commit, entries":   entriesSQL,
+		"commit, images":    imagesSQL,
+		"admit, images":     admittedImages,
 		"commit, calls":     callsSQL,
 		"commit, changes":   changesSQL,
 		"commit, shown":     shownSQL,

@@ -26,6 +26,7 @@ var rights = map[string]string{
 	"submissions": "SELECT, INSERT, UPDATE",
 	"receipts":    "SELECT, INSERT, DELETE",
 	"entries":     "SELECT, INSERT",
+	"images":      "SELECT, INSERT",
 	"segments":    "SELECT, INSERT",
 	"deletions":   "SELECT, INSERT",
 	"tokens":      "SELECT, INSERT, UPDATE",

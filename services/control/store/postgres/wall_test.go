@@ -102,6 +102,7 @@ func fill(t *testing.T, s *postgres.Store, tenant string) (r tenantRows) {
 	}
 	a := admission("a", ident.New())
 	a.Key.Tenant, a.IdempotencyKey = tenant, "once"
+	a.Images = []session.Image{{SHA256: "hash", Data: []byte("image")}}
 	got, err := s.Admit(ctx, a)
 	if err != nil || got.Lease == nil {
 		t.Fatalf("%+v, %v", got, err)

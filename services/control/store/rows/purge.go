@@ -21,6 +21,8 @@ var (
 	someEntries   = reads(`SELECT seq, length(body) FROM entries WHERE session_id = $1 AND seq > $3
 		ORDER BY seq LIMIT $2`)
 	deleteEntries = writes(`DELETE FROM entries WHERE session_id = $1 AND seq <= $2 AND seq > $3`)
+	someImages    = reads(`SELECT sha256, length(body) FROM images WHERE session_id = $1 ORDER BY sha256 LIMIT $2`)
+	deleteImages  = writes(`DELETE FROM images WHERE session_id = $1 AND sha256 <= $2`)
 	// holdBase makes others that delete what shares the entries of a session wait. It changes nothing.
 	holdBase     = writes(`UPDATE session_bases SET after = after WHERE base_id = $1`)
 	sharedUpTo   = reads(`SELECT COALESCE(max(upto), 0) FROM session_bases WHERE base_id = $1 AND session_id <> $2`)
@@ -200,7 +202,30 @@ func (x *purge) unshared(ctx context.Context, sessionID, fork string) error {
 	if err != nil {
 		return err
 	}
-	return x.prefix(ctx, someEntries, deleteEntries, sessionID, keep)
+	if err := x.prefix(ctx, someEntries, deleteEntries, sessionID, keep); err != nil || keep > 0 {
+		return err // which of the images the entries name that are left is not looked at
+	}
+	return x.images(ctx, sessionID)
+}
+
+func (x *purge) images(ctx context.Context, sessionID string) error {
+	for !x.budget.Spent() {
+		found, err := x.port.Query(ctx, someImages, sessionID, x.limit)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		upTo := ""
+		for _, r := range found {
+			if !x.budget.Spent() {
+				x.budget.Spend(int(r.int(1)))
+				upTo = r.text(0)
+			}
+		}
+		if _, err := x.port.Exec(ctx, deleteImages, sessionID, upTo); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // bases deletes what says whose entries a fork shares, and those entries that nobody else has.

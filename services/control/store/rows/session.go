@@ -155,6 +155,20 @@ func (t *Tables) withShared(
 	return append(page, own[:min(len(own), limit-len(page))]...), nil
 }
 
+// findImage looks in the session, and in those whose entries it shares.
+var findImage = reads(`SELECT body FROM images WHERE session_id = $1 AND sha256 = $2
+	UNION ALL SELECT i.body FROM session_bases b JOIN images i ON i.session_id = b.base_id AND i.sha256 = $2
+	WHERE b.session_id = $1 LIMIT 1`)
+
+// Image implements session.Store.
+func (t *Tables) Image(ctx context.Context, sessionID, sha256 string) ([]byte, error) {
+	if !ident.IsUUID(sessionID) {
+		return nil, session.ErrNoImage
+	}
+	body, err := one(ctx, t.port, firstBlob, session.ErrNoImage, findImage, sessionID, sha256)
+	return body, wrap("read an image", err)
+}
+
 // LastSummary implements session.Store.
 func (t *Tables) LastSummary(ctx context.Context, sessionID string) (e session.Entry, ok bool, err error) {
 	if !ident.IsUUID(sessionID) {

@@ -238,6 +238,9 @@ func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error
 	if err != nil {
 		return err
 	}
+	if err := t.addImages(sub.SessionID, sub.Key.Tenant, a.Images); err != nil {
+		return err
+	}
 	_, err = t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
 		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status),
 		int64(sub.Phase), sub.Turn, sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(),

@@ -17,6 +17,19 @@ type entry struct {
 	kind         session.Kind
 	body         []byte // JSON of the message
 	createdAt    int64  // 0 is now
+	images       []session.Image
+}
+
+var insertImage = sql(`INSERT INTO images (session_id, sha256, tenant, body) VALUES (?, ?, ?, ?)
+	ON CONFLICT (session_id, sha256) DO NOTHING`)
+
+func (t tx) addImages(sessionID, tenant string, images []session.Image) error {
+	for _, i := range images {
+		if _, err := t.exec(insertImage, sessionID, i.SHA256, tenant, i.Data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // encodeEntries checks and encodes the entries of a step.
@@ -33,7 +46,7 @@ func encodeEntries(s *lane.Step) ([]entry, error) {
 		}
 		entries = append(entries, entry{
 			seq: e.Seq, submissionID: e.SubmissionID, kind: e.Kind, body: body,
-			createdAt: micros(e.CreatedAt),
+			createdAt: micros(e.CreatedAt), images: e.Images,
 		})
 	}
 	return entries, nil
@@ -43,7 +56,9 @@ func (t tx) addEntry(sessionID, tenant string, e entry) error {
 	if e.createdAt == 0 {
 		e.createdAt = t.micros()
 	}
-	_, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body,
-		e.createdAt)
-	return err
+	if _, err := t.exec(insertEntry, sessionID, e.seq, tenant, optional(e.submissionID), string(e.kind), e.body,
+		e.createdAt); err != nil {
+		return err
+	}
+	return t.addImages(sessionID, tenant, e.images)
 }

@@ -196,7 +196,9 @@ var makingCases = []testCase{
 		purgeAll(t, db.Store, deleteNamed(t, db.Store, "d", third.ID), 2)
 		wantEntries(t, db.Store, second.ID, all[:4])
 		purgeAll(t, db.Second, deleteNamed(t, db.Store, "c", second.ID), 2)
-		for _, table := range []string{"entries", "session_bases", "session_labels", "sessions", "lanes"} {
+		for _, table := range []string{
+			"entries", "images", "session_bases", "session_labels", "sessions", "lanes",
+		} {
 			none(db, `FROM `+table)
 		}
 		_, err := db.Store.ForkSession(ctx(t), session.Fork{New: session.New{Key: key("x")}, From: h.session(), At: 1})

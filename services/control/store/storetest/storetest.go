@@ -57,6 +57,7 @@ var suites = []suite{
 	{"claim", claimCases},
 	{"commit", commitCases},
 	{"settle", settleCases},
+	{"images", imageCases},
 	{"fence", fenceCases()},
 	{"busy", busyCases},
 	{"abort", abortCases},

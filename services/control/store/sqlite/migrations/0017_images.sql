@@ -1,0 +1,14 @@
+-- +goose Up
+
+-- Images of conversations that are too large to stand in an entry or an input, which name them by their hex SHA-256. Of
+-- a session each is there once. They go with the last session that has entries of this one.
+CREATE TABLE images (
+    session_id TEXT NOT NULL,
+    sha256     TEXT NOT NULL,
+    tenant     TEXT NOT NULL DEFAULT 'default',
+    body       BLOB NOT NULL,
+    PRIMARY KEY (session_id, sha256)
+) STRICT;
+
+-- +goose Down
+DROP TABLE images;
