@@ -26,6 +26,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/executor"
 )
@@ -100,9 +101,14 @@ func notOpened(err error) error {
 // config is what is known before anything is opened: the models, the agents, and what flags say.
 func (o *options) config(log *slog.Logger) (control.Config, error) {
 	cfg := control.Config{
-		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts, Origins: o.origins,
+		Lookup: os.LookupEnv, TokenFile: client.TokenFile(o.data), Open: o.auth == "none", Hosts: o.hosts,
+		Origins: o.origins,
 		Version: cli.Version, Log: log, DisconnectGrace: o.grace,
 		SharedNone: o.sharedNone, RetainEvents: o.retainEvents, RetainAudit: o.retainAudit,
+	}
+	var err error
+	if cfg.WebFetch, err = egress.ParseHosts(o.webFetch); err != nil {
+		return cfg, usage("--web-fetch-host: %w", err)
 	}
 	models, err := control.NewModels(o.providers, os.LookupEnv)
 	if err != nil {

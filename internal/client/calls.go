@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -164,6 +165,34 @@ func (p *printer) show(lines []string) {
 	for _, l := range lines {
 		p.lineEnd()
 		p.dim("  | " + cli.Visible(l) + "\n")
+	}
+}
+
+// progress says how far a call is.
+func (p *printer) progress(g *pawlv1.ToolProgress) {
+	c := p.call(g.GetCallId(), g.GetName(), g.GetToolCallId())
+	text := strconv.FormatFloat(g.GetProgress(), 'g', 6, 64)
+	if g.GetTotal() > 0 {
+		text += " of " + strconv.FormatFloat(g.GetTotal(), 'g', 6, 64)
+	}
+	if g.GetMessage() != "" {
+		text += ": " + g.GetMessage()
+	}
+	p.note(p.about(c, " "+cli.Visible(text)))
+}
+
+// toolsChanged says what the model can use now, and what not.
+func (p *printer) toolsChanged(t *pawlv1.ToolsChanged) {
+	for _, what := range []struct {
+		text  string
+		names []string
+	}{{"the model has more tools: ", t.GetAdded()}, {"tools are gone: ", t.GetRemoved()}} {
+		if len(what.names) > 0 {
+			p.note("[" + what.text + cli.Visible(strings.Join(what.names, ", ")) + "]")
+		}
+	}
+	for _, text := range t.GetMissing() {
+		p.note("[" + cli.Visible(text) + "]")
 	}
 }
 

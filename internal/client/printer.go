@@ -148,8 +148,12 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.waiting(v.ToolWaiting)
 	case *pawlv1.Event_ToolOutput:
 		p.output(v.ToolOutput, at)
+	case *pawlv1.Event_ToolProgress:
+		p.progress(v.ToolProgress)
 	case *pawlv1.Event_ToolFinished:
 		p.finished(v.ToolFinished)
+	case *pawlv1.Event_ToolsChanged:
+		p.toolsChanged(v.ToolsChanged)
 	case *pawlv1.Event_Settled:
 		p.settled(v.Settled.GetSubmission())
 	}

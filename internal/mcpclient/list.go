@@ -16,7 +16,9 @@ type page struct {
 }
 
 // list gathers all pages. A list that is too long is cut, and says so.
-func list(ctx context.Context, get func(ctx context.Context, cursor string) (page, error)) (any, error) {
+func list(
+	ctx context.Context, get func(ctx context.Context, cursor string) (page, error),
+) (map[string]any, error) {
 	var all []json.RawMessage
 	key, cursor, size, cut := "", "", 0, false
 	for n := 0; ; n++ {
@@ -61,6 +63,23 @@ func pageOf[T any](key string, items []T, next string) (page, error) {
 		p.items = append(p.items, body)
 	}
 	return p, nil
+}
+
+// tools is the list of tools, and what else there is. A server that has none may have the rest.
+func (c *Conn) tools(ctx context.Context) (any, error) {
+	caps := c.session.InitializeResult().Capabilities
+	if caps == nil {
+		caps = &mcp.ServerCapabilities{}
+	}
+	out := map[string]any{"tools": []any{}}
+	if caps.Tools != nil {
+		var err error
+		if out, err = list(ctx, c.listTools); err != nil {
+			return nil, err
+		}
+	}
+	out["resources"], out["prompts"] = caps.Resources != nil, caps.Prompts != nil
+	return out, nil
 }
 
 func (c *Conn) listTools(ctx context.Context, cursor string) (page, error) {

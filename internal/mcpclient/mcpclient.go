@@ -38,7 +38,9 @@ const (
 
 // Methods that Do knows.
 const (
-	ListTools     = "tools/list" // all pages; {"tools": […]}
+	// ListTools reads all pages. It adds to the result whether the server has resources and prompts, and in cut why the
+	// list is not complete.
+	ListTools     = "tools/list"
 	CallTool      = "tools/call"
 	ListResources = "resources/list"
 	ReadResource  = "resources/read"
@@ -68,7 +70,9 @@ type Options struct {
 	Tracked bool
 	// Protocol is the newest version to speak; "" is the newest that the library knows.
 	Protocol string
-	Log      *slog.Logger // nil discards
+	// Changed is called when the server says that its list of tools has changed; nil is nobody.
+	Changed func()
+	Log     *slog.Logger // nil discards
 }
 
 // Conn is one session. Its methods may be called concurrently.
@@ -102,6 +106,9 @@ func Connect(ctx context.Context, t mcp.Transport, o Options) (*Conn, error) {
 		Capabilities: &mcp.ClientCapabilities{},
 		ToolListChangedHandler: func(context.Context, *mcp.ToolListChangedRequest) {
 			c.generation.Add(1)
+			if o.Changed != nil {
+				o.Changed()
+			}
 		},
 		ElicitationHandler: func(_ context.Context, r *mcp.ElicitRequest) (*mcp.ElicitResult, error) {
 			c.declined(r.Params.Message)
@@ -218,7 +225,7 @@ func (c *Conn) Do(ctx context.Context, method string, params json.RawMessage, pr
 func (c *Conn) do(ctx context.Context, method string, params json.RawMessage, token string) (any, error) {
 	switch method {
 	case ListTools:
-		return list(ctx, c.listTools)
+		return c.tools(ctx)
 	case ListResources:
 		return list(ctx, c.listResources)
 	case ListPrompts:

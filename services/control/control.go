@@ -32,6 +32,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/gateway"
@@ -41,6 +42,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
 	"github.com/pawl-dev/pawl/services/control/loop"
+	"github.com/pawl-dev/pawl/services/control/mcp/hub"
+	"github.com/pawl-dev/pawl/services/control/mcp/stdio"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
@@ -87,6 +90,10 @@ type Config struct {
 	SharedNone bool
 	Slots      int // how many lanes run at once; 0 is 10,000
 	Streams    int // how many answers of models stream at once; 0 is 1,000
+	// WebFetch are the hosts whose pages agents may read with web_fetch; the zero value is none.
+	WebFetch egress.Hosts
+	// Egress makes requests to hosts and MCP servers that agents use. The zero value is the system's way out.
+	Egress egress.Client
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
 	RetainEvents time.Duration
 	// RetainAudit is how long the audit log is kept. 0 is 90 days.
@@ -107,6 +114,8 @@ type plane struct {
 	fleet       *fleet.Service
 	worker      *lane.Worker
 	loops       *loop.Runner
+	servers     *hub.Hub      // MCP servers that control calls
+	beside      *stdio.Source // and those that run on executors
 	links       *link.Server
 	peers       *peer.Client
 	submissions *submission.Service
@@ -168,8 +177,8 @@ func (p *plane) assemble(ctx context.Context) error {
 	out := &sender{}
 	p.loops = loop.NewRunner(loop.Deps{
 		Store: p.Store, Events: p.events, Models: p.Models, Agents: pinned, Fleet: p.fleet, Executors: out, Slots: out,
-		Workspaces: out.files(),
-		Lookup:     p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
+		Workspaces: out.files(), Sources: p.sources(),
+		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
 	p.worker = lane.NewWorker(lane.Deps{
 		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Bus: p.bus,
@@ -181,6 +190,7 @@ func (p *plane) assemble(ctx context.Context) error {
 		Replica:  p.replicas.ID,
 		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Clock: mono.New(), Log: p.Log,
 		Grants: p.Store, Granted: p.granted,
+		ToolsChanged: p.beside.Changed,
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
@@ -288,6 +298,7 @@ func (p *plane) run(ctx context.Context) error {
 		serve("operator token", func(ctx context.Context) error { return p.auth.KeepOperator(ctx, p.TokenFile) })
 	}
 	serve("audit log", p.audit.Run)
+	serve("mcp servers", p.servers.Run)
 	serve("peers", p.peers.Run)
 	serve("links", p.links.Run)
 	serve("notifications", func(ctx context.Context) error { return p.Store.Listen(ctx, p.bus.Heard) })

@@ -316,7 +316,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26, 0}
 }
 
 // ConnectRequest is one frame from an executor to control.
@@ -333,6 +333,8 @@ type ConnectRequest struct {
 	//	*ConnectRequest_Heartbeat
 	//	*ConnectRequest_Draining
 	//	*ConnectRequest_InputAck
+	//	*ConnectRequest_Progress
+	//	*ConnectRequest_McpChanged
 	Frame         isConnectRequest_Frame `protobuf_oneof:"frame"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -456,6 +458,24 @@ func (x *ConnectRequest) GetInputAck() *InputAck {
 	return nil
 }
 
+func (x *ConnectRequest) GetProgress() *Progress {
+	if x != nil {
+		if x, ok := x.Frame.(*ConnectRequest_Progress); ok {
+			return x.Progress
+		}
+	}
+	return nil
+}
+
+func (x *ConnectRequest) GetMcpChanged() *McpChanged {
+	if x != nil {
+		if x, ok := x.Frame.(*ConnectRequest_McpChanged); ok {
+			return x.McpChanged
+		}
+	}
+	return nil
+}
+
 type isConnectRequest_Frame interface {
 	isConnectRequest_Frame()
 }
@@ -496,6 +516,14 @@ type ConnectRequest_InputAck struct {
 	InputAck *InputAck `protobuf:"bytes,9,opt,name=input_ack,json=inputAck,proto3,oneof"`
 }
 
+type ConnectRequest_Progress struct {
+	Progress *Progress `protobuf:"bytes,10,opt,name=progress,proto3,oneof"`
+}
+
+type ConnectRequest_McpChanged struct {
+	McpChanged *McpChanged `protobuf:"bytes,11,opt,name=mcp_changed,json=mcpChanged,proto3,oneof"`
+}
+
 func (*ConnectRequest_Hello) isConnectRequest_Frame() {}
 
 func (*ConnectRequest_Accepted) isConnectRequest_Frame() {}
@@ -513,6 +541,10 @@ func (*ConnectRequest_Heartbeat) isConnectRequest_Frame() {}
 func (*ConnectRequest_Draining) isConnectRequest_Frame() {}
 
 func (*ConnectRequest_InputAck) isConnectRequest_Frame() {}
+
+func (*ConnectRequest_Progress) isConnectRequest_Frame() {}
+
+func (*ConnectRequest_McpChanged) isConnectRequest_Frame() {}
 
 // ConnectResponse is one frame from control to an executor.
 type ConnectResponse struct {
@@ -1217,6 +1249,7 @@ type Execute struct {
 	//	*Execute_Grep
 	//	*Execute_Glob
 	//	*Execute_CallTool
+	//	*Execute_Mcp
 	Verb          isExecute_Verb `protobuf_oneof:"verb"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1446,6 +1479,15 @@ func (x *Execute) GetCallTool() *CallTool {
 	return nil
 }
 
+func (x *Execute) GetMcp() *McpRequest {
+	if x != nil {
+		if x, ok := x.Verb.(*Execute_Mcp); ok {
+			return x.Mcp
+		}
+	}
+	return nil
+}
+
 type isExecute_Verb interface {
 	isExecute_Verb()
 }
@@ -1502,6 +1544,10 @@ type Execute_CallTool struct {
 	CallTool *CallTool `protobuf:"bytes,32,opt,name=call_tool,json=callTool,proto3,oneof"`
 }
 
+type Execute_Mcp struct {
+	Mcp *McpRequest `protobuf:"bytes,33,opt,name=mcp,proto3,oneof"`
+}
+
 func (*Execute_ReadFile) isExecute_Verb() {}
 
 func (*Execute_WriteFile) isExecute_Verb() {}
@@ -1527,6 +1573,8 @@ func (*Execute_Grep) isExecute_Verb() {}
 func (*Execute_Glob) isExecute_Verb() {}
 
 func (*Execute_CallTool) isExecute_Verb() {}
+
+func (*Execute_Mcp) isExecute_Verb() {}
 
 // ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash.
 // Only a call of no lane can be a ReadFile, because the bytes are not kept.
@@ -2458,6 +2506,111 @@ func (x *CallTool) GetArgsJson() string {
 	return ""
 }
 
+// McpRequest makes a request to an MCP server, a process that speaks the Model Context Protocol over its standard input
+// and output. The executor starts the server with the first request, in the sandbox, like a command: with Execute.env
+// over the sandbox's environment. Requests with the same server, cwd and environment share one process. The executor
+// makes the session with the server. It ends the session when nothing was asked of the server for a while, and when the
+// executor itself ends. It starts a server that has died again with the next request, with growing pauses while the
+// server keeps dying. McpResult ends the call. A request that was sent to a server whose answer will not come is
+// INTERRUPTED.
+type McpRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id of the server's definition, for McpChanged.
+	ServerId string `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	// Name of the server, for people.
+	Name    string   `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Program string   `protobuf:"bytes,3,opt,name=program,proto3" json:"program,omitempty"`
+	Args    []string `protobuf:"bytes,4,rep,name=args,proto3" json:"args,omitempty"`
+	// Working directory of the server, relative to Hello.root unless absolute. Execute.cwd is not looked at.
+	Cwd string `protobuf:"bytes,5,opt,name=cwd,proto3" json:"cwd,omitempty"`
+	// Method of the protocol: tools/list, tools/call, resources/list, resources/read, prompts/list or prompts/get. Of a
+	// list the executor reads all pages.
+	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
+	// Parameters of the method, JSON.
+	Params        []byte `protobuf:"bytes,7,opt,name=params,proto3" json:"params,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpRequest) Reset() {
+	*x = McpRequest{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpRequest) ProtoMessage() {}
+
+func (x *McpRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpRequest.ProtoReflect.Descriptor instead.
+func (*McpRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *McpRequest) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
+func (x *McpRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *McpRequest) GetProgram() string {
+	if x != nil {
+		return x.Program
+	}
+	return ""
+}
+
+func (x *McpRequest) GetArgs() []string {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *McpRequest) GetCwd() string {
+	if x != nil {
+		return x.Cwd
+	}
+	return ""
+}
+
+func (x *McpRequest) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *McpRequest) GetParams() []byte {
+	if x != nil {
+		return x.Params
+	}
+	return nil
+}
+
 // Input carries the content of a chunked WriteFile, or the input of a command, in order from offset 0. Control sends it
 // after Execute, without waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor
 // answers with InputAck. It drops Input of a call that it does not have. It fails the call when an offset is missing or
@@ -2479,7 +2632,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2491,7 +2644,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2504,7 +2657,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Input) GetCallId() string {
@@ -2555,7 +2708,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2720,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2733,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2617,7 +2770,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2629,7 +2782,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2642,7 +2795,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2700,7 +2853,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2865,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2878,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2781,7 +2934,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2793,7 +2946,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2806,7 +2959,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Output) GetCallId() string {
@@ -2862,6 +3015,7 @@ type Result struct {
 	//	*Result_Grep
 	//	*Result_Glob
 	//	*Result_CallTool
+	//	*Result_Mcp
 	Outcome       isResult_Outcome `protobuf_oneof:"outcome"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2869,7 +3023,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2881,7 +3035,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2894,7 +3048,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Result) GetCallId() string {
@@ -3033,6 +3187,15 @@ func (x *Result) GetCallTool() *CallToolResult {
 	return nil
 }
 
+func (x *Result) GetMcp() *McpResult {
+	if x != nil {
+		if x, ok := x.Outcome.(*Result_Mcp); ok {
+			return x.Mcp
+		}
+	}
+	return nil
+}
+
 type isResult_Outcome interface {
 	isResult_Outcome()
 }
@@ -3085,6 +3248,10 @@ type Result_CallTool struct {
 	CallTool *CallToolResult `protobuf:"bytes,21,opt,name=call_tool,json=callTool,proto3,oneof"`
 }
 
+type Result_Mcp struct {
+	Mcp *McpResult `protobuf:"bytes,25,opt,name=mcp,proto3,oneof"`
+}
+
 func (*Result_Failure) isResult_Outcome() {}
 
 func (*Result_File) isResult_Outcome() {}
@@ -3109,6 +3276,8 @@ func (*Result_Glob) isResult_Outcome() {}
 
 func (*Result_CallTool) isResult_Outcome() {}
 
+func (*Result_Mcp) isResult_Outcome() {}
+
 // Failure is the outcome of a call whose verb failed.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3123,7 +3292,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3135,7 +3304,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3148,7 +3317,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Failure) GetReason() string {
@@ -3178,7 +3347,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3190,7 +3359,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3203,7 +3372,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -3244,7 +3413,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3256,7 +3425,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3269,7 +3438,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -3331,7 +3500,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3512,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3525,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -3376,7 +3545,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3388,7 +3557,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3401,7 +3570,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -3420,7 +3589,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3432,7 +3601,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3445,7 +3614,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 // Captured is the beginning and the end of what a command wrote to one stream.
@@ -3466,7 +3635,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3478,7 +3647,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3491,7 +3660,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -3559,7 +3728,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3740,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3753,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3691,7 +3860,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3872,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3885,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3811,7 +3980,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3823,7 +3992,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3836,7 +4005,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -3875,7 +4044,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4056,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4069,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -3938,7 +4107,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3950,7 +4119,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3963,7 +4132,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -4004,7 +4173,7 @@ type CallToolResult struct {
 
 func (x *CallToolResult) Reset() {
 	*x = CallToolResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4016,7 +4185,7 @@ func (x *CallToolResult) String() string {
 func (*CallToolResult) ProtoMessage() {}
 
 func (x *CallToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4029,7 +4198,7 @@ func (x *CallToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolResult.ProtoReflect.Descriptor instead.
 func (*CallToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *CallToolResult) GetText() string {
@@ -4060,6 +4229,206 @@ func (x *CallToolResult) GetIsError() bool {
 	return false
 }
 
+// McpResult is the outcome of McpRequest.
+type McpResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// McpRequest.method.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// The result of the method, JSON, at most 12 MiB.
+	Result []byte `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	// Questions of the server to a person, which the executor has declined while the request ran.
+	Declined []string `protobuf:"bytes,3,rep,name=declined,proto3" json:"declined,omitempty"`
+	// The server has answered with an error of the protocol: its code and message. There is no result then.
+	ErrorCode     int64  `protobuf:"varint,4,opt,name=error_code,json=errorCode,proto3" json:"error_code,omitempty"`
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpResult) Reset() {
+	*x = McpResult{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpResult) ProtoMessage() {}
+
+func (x *McpResult) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpResult.ProtoReflect.Descriptor instead.
+func (*McpResult) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *McpResult) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *McpResult) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *McpResult) GetDeclined() []string {
+	if x != nil {
+		return x.Declined
+	}
+	return nil
+}
+
+func (x *McpResult) GetErrorCode() int64 {
+	if x != nil {
+		return x.ErrorCode
+	}
+	return 0
+}
+
+func (x *McpResult) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+// Progress says how far a call is, in the words of what carries it out. The executor sends it at most four times a
+// second for each call. Nothing answers it, and nothing depends on it.
+type Progress struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	CallId   string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	Progress float64                `protobuf:"fixed64,2,opt,name=progress,proto3" json:"progress,omitempty"`
+	// What progress comes to in the end, 0 for unknown.
+	Total float64 `protobuf:"fixed64,3,opt,name=total,proto3" json:"total,omitempty"`
+	// At most 500 bytes.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Progress) Reset() {
+	*x = Progress{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Progress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Progress) ProtoMessage() {}
+
+func (x *Progress) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Progress.ProtoReflect.Descriptor instead.
+func (*Progress) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *Progress) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *Progress) GetProgress() float64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
+func (x *Progress) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *Progress) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// McpChanged says that a server has changed its list of tools. Nothing answers it. When it is lost, the change is found
+// when the list is read again.
+type McpChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// McpRequest.server_id.
+	ServerId      string `protobuf:"bytes,1,opt,name=server_id,json=serverId,proto3" json:"server_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpChanged) Reset() {
+	*x = McpChanged{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpChanged) ProtoMessage() {}
+
+func (x *McpChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpChanged.ProtoReflect.Descriptor instead.
+func (*McpChanged) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *McpChanged) GetServerId() string {
+	if x != nil {
+		return x.ServerId
+	}
+	return ""
+}
+
 // Attach asks what an executor knows of a call. A lane's owner sends it when it has a call at the executor and does not
 // know how the call fares: after a new connection, after a change of the owner, and when an answer does not come. The
 // executor answers with Status, then with Output from the given offsets, and with Result when the call has ended. It
@@ -4082,7 +4451,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4094,7 +4463,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4107,7 +4476,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Attach) GetCallId() string {
@@ -4170,7 +4539,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4551,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +4564,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -4238,7 +4607,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4250,7 +4619,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4263,7 +4632,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -4306,7 +4675,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4318,7 +4687,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4331,7 +4700,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -4355,7 +4724,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4367,7 +4736,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4380,7 +4749,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -4417,7 +4786,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4798,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4811,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -4477,7 +4846,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4489,7 +4858,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4502,7 +4871,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -4544,7 +4913,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4556,7 +4925,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4569,7 +4938,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
 }
 
 // ListExecutorsRequest asks for a page of executors.
@@ -4585,7 +4954,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4966,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4979,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ListExecutorsRequest) GetPageSize() int32 {
@@ -4639,7 +5008,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4651,7 +5020,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4664,7 +5033,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -4691,7 +5060,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4703,7 +5072,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4716,7 +5085,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -4736,7 +5105,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4748,7 +5117,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4761,7 +5130,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -4799,7 +5168,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4811,7 +5180,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4824,7 +5193,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -4930,7 +5299,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4942,7 +5311,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4955,7 +5324,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -4983,7 +5352,7 @@ var File_pawl_v1_executors_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\n" +
-	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xbb\x03\n" +
+	"\x17pawl/v1/executors.proto\x12\apawl.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa4\x04\n" +
 	"\x0eConnectRequest\x12&\n" +
 	"\x05hello\x18\x01 \x01(\v2\x0e.pawl.v1.HelloH\x00R\x05hello\x12/\n" +
 	"\baccepted\x18\x02 \x01(\v2\x11.pawl.v1.AcceptedH\x00R\baccepted\x12/\n" +
@@ -4993,7 +5362,11 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x06status\x18\x06 \x01(\v2\x0f.pawl.v1.StatusH\x00R\x06status\x122\n" +
 	"\theartbeat\x18\a \x01(\v2\x12.pawl.v1.HeartbeatH\x00R\theartbeat\x12/\n" +
 	"\bdraining\x18\b \x01(\v2\x11.pawl.v1.DrainingH\x00R\bdraining\x120\n" +
-	"\tinput_ack\x18\t \x01(\v2\x11.pawl.v1.InputAckH\x00R\binputAckB\a\n" +
+	"\tinput_ack\x18\t \x01(\v2\x11.pawl.v1.InputAckH\x00R\binputAck\x12/\n" +
+	"\bprogress\x18\n" +
+	" \x01(\v2\x11.pawl.v1.ProgressH\x00R\bprogress\x126\n" +
+	"\vmcp_changed\x18\v \x01(\v2\x13.pawl.v1.McpChangedH\x00R\n" +
+	"mcpChangedB\a\n" +
 	"\x05frame\"\x83\x03\n" +
 	"\x0fConnectResponse\x12,\n" +
 	"\awelcome\x18\x01 \x01(\v2\x10.pawl.v1.WelcomeH\x00R\awelcome\x12,\n" +
@@ -5053,7 +5426,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06window\x18\x03 \x01(\x03R\x06window\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xcd\a\n" +
+	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xf6\a\n" +
 	"\aExecute\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5080,7 +5453,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\tedit_file\x18\x1d \x01(\v2\x11.pawl.v1.EditFileH\x00R\beditFile\x12#\n" +
 	"\x04grep\x18\x1e \x01(\v2\r.pawl.v1.GrepH\x00R\x04grep\x12#\n" +
 	"\x04glob\x18\x1f \x01(\v2\r.pawl.v1.GlobH\x00R\x04glob\x120\n" +
-	"\tcall_tool\x18  \x01(\v2\x11.pawl.v1.CallToolH\x00R\bcallTool\x1a6\n" +
+	"\tcall_tool\x18  \x01(\v2\x11.pawl.v1.CallToolH\x00R\bcallTool\x12'\n" +
+	"\x03mcp\x18! \x01(\v2\x13.pawl.v1.McpRequestH\x00R\x03mcp\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
@@ -5151,7 +5525,16 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\";\n" +
 	"\bCallTool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
-	"\targs_json\x18\x02 \x01(\tR\bargsJson\"x\n" +
+	"\targs_json\x18\x02 \x01(\tR\bargsJson\"\xad\x01\n" +
+	"\n" +
+	"McpRequest\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aprogram\x18\x03 \x01(\tR\aprogram\x12\x12\n" +
+	"\x04args\x18\x04 \x03(\tR\x04args\x12\x10\n" +
+	"\x03cwd\x18\x05 \x01(\tR\x03cwd\x12\x16\n" +
+	"\x06method\x18\x06 \x01(\tR\x06method\x12\x16\n" +
+	"\x06params\x18\a \x01(\fR\x06params\"x\n" +
 	"\x05Input\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
@@ -5188,7 +5571,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12'\n" +
 	"\x06stream\x18\x02 \x01(\x0e2\x0f.pawl.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\xf8\x04\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\xa0\x05\n" +
 	"\x06Result\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5205,7 +5588,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04edit\x18\x12 \x01(\v2\x13.pawl.v1.EditResultH\x00R\x04edit\x12)\n" +
 	"\x04grep\x18\x13 \x01(\v2\x13.pawl.v1.GrepResultH\x00R\x04grep\x12)\n" +
 	"\x04glob\x18\x14 \x01(\v2\x13.pawl.v1.GlobResultH\x00R\x04glob\x126\n" +
-	"\tcall_tool\x18\x15 \x01(\v2\x17.pawl.v1.CallToolResultH\x00R\bcallToolB\t\n" +
+	"\tcall_tool\x18\x15 \x01(\v2\x17.pawl.v1.CallToolResultH\x00R\bcallTool\x12&\n" +
+	"\x03mcp\x18\x19 \x01(\v2\x12.pawl.v1.McpResultH\x00R\x03mcpB\t\n" +
 	"\aoutcome\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
@@ -5292,7 +5676,22 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12'\n" +
 	"\x0fstructured_json\x18\x02 \x01(\tR\x0estructuredJson\x12\x16\n" +
 	"\x06images\x18\x03 \x03(\fR\x06images\x12\x19\n" +
-	"\bis_error\x18\x04 \x01(\bR\aisError\"\xae\x01\n" +
+	"\bis_error\x18\x04 \x01(\bR\aisError\"\x8c\x01\n" +
+	"\tMcpResult\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x16\n" +
+	"\x06result\x18\x02 \x01(\fR\x06result\x12\x1a\n" +
+	"\bdeclined\x18\x03 \x03(\tR\bdeclined\x12\x1d\n" +
+	"\n" +
+	"error_code\x18\x04 \x01(\x03R\terrorCode\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"o\n" +
+	"\bProgress\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x1a\n" +
+	"\bprogress\x18\x02 \x01(\x01R\bprogress\x12\x14\n" +
+	"\x05total\x18\x03 \x01(\x01R\x05total\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\")\n" +
+	"\n" +
+	"McpChanged\x12\x1b\n" +
+	"\tserver_id\x18\x01 \x01(\tR\bserverId\"\xae\x01\n" +
 	"\x06Attach\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5400,7 +5799,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -5429,132 +5828,140 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*Grep)(nil),                  // 24: pawl.v1.Grep
 	(*Glob)(nil),                  // 25: pawl.v1.Glob
 	(*CallTool)(nil),              // 26: pawl.v1.CallTool
-	(*Input)(nil),                 // 27: pawl.v1.Input
-	(*InputAck)(nil),              // 28: pawl.v1.InputAck
-	(*Accepted)(nil),              // 29: pawl.v1.Accepted
-	(*Rejected)(nil),              // 30: pawl.v1.Rejected
-	(*Output)(nil),                // 31: pawl.v1.Output
-	(*Result)(nil),                // 32: pawl.v1.Result
-	(*Failure)(nil),               // 33: pawl.v1.Failure
-	(*FileResult)(nil),            // 34: pawl.v1.FileResult
-	(*StatResult)(nil),            // 35: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 36: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 37: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 38: pawl.v1.DoneResult
-	(*Captured)(nil),              // 39: pawl.v1.Captured
-	(*ExecResult)(nil),            // 40: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 41: pawl.v1.TextResult
-	(*EditResult)(nil),            // 42: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 43: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 44: pawl.v1.GlobResult
-	(*CallToolResult)(nil),        // 45: pawl.v1.CallToolResult
-	(*Attach)(nil),                // 46: pawl.v1.Attach
-	(*Status)(nil),                // 47: pawl.v1.Status
-	(*Cancel)(nil),                // 48: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 49: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 50: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 51: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 52: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 53: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 54: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 55: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 56: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 57: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 58: pawl.v1.Executor
-	nil,                           // 59: pawl.v1.Hello.LabelsEntry
-	nil,                           // 60: pawl.v1.Execute.EnvEntry
-	nil,                           // 61: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 62: pawl.v1.GrepResult.Match
-	nil,                           // 63: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 64: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 65: google.protobuf.Timestamp
+	(*McpRequest)(nil),            // 27: pawl.v1.McpRequest
+	(*Input)(nil),                 // 28: pawl.v1.Input
+	(*InputAck)(nil),              // 29: pawl.v1.InputAck
+	(*Accepted)(nil),              // 30: pawl.v1.Accepted
+	(*Rejected)(nil),              // 31: pawl.v1.Rejected
+	(*Output)(nil),                // 32: pawl.v1.Output
+	(*Result)(nil),                // 33: pawl.v1.Result
+	(*Failure)(nil),               // 34: pawl.v1.Failure
+	(*FileResult)(nil),            // 35: pawl.v1.FileResult
+	(*StatResult)(nil),            // 36: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 37: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 38: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 39: pawl.v1.DoneResult
+	(*Captured)(nil),              // 40: pawl.v1.Captured
+	(*ExecResult)(nil),            // 41: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 42: pawl.v1.TextResult
+	(*EditResult)(nil),            // 43: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 44: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 45: pawl.v1.GlobResult
+	(*CallToolResult)(nil),        // 46: pawl.v1.CallToolResult
+	(*McpResult)(nil),             // 47: pawl.v1.McpResult
+	(*Progress)(nil),              // 48: pawl.v1.Progress
+	(*McpChanged)(nil),            // 49: pawl.v1.McpChanged
+	(*Attach)(nil),                // 50: pawl.v1.Attach
+	(*Status)(nil),                // 51: pawl.v1.Status
+	(*Cancel)(nil),                // 52: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 53: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 54: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 55: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 56: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 57: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 58: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 59: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 60: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 61: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 62: pawl.v1.Executor
+	nil,                           // 63: pawl.v1.Hello.LabelsEntry
+	nil,                           // 64: pawl.v1.Execute.EnvEntry
+	nil,                           // 65: pawl.v1.Exec.EnvEntry
+	(*GrepResult_Match)(nil),      // 66: pawl.v1.GrepResult.Match
+	nil,                           // 67: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 68: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 69: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	7,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	29, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	30, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	31, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	32, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	47, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	52, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	53, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	28, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	11, // 9: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
-	12, // 10: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	27, // 11: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	46, // 12: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	48, // 13: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	49, // 14: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	50, // 15: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	51, // 16: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	59, // 17: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
-	10, // 18: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
-	9,  // 19: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
-	8,  // 20: pawl.v1.Hello.tools:type_name -> pawl.v1.OfferedTool
-	1,  // 21: pawl.v1.OfferedTool.safety:type_name -> pawl.v1.Safety
-	64, // 22: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
-	0,  // 23: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	64, // 24: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
-	1,  // 25: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	64, // 26: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	60, // 27: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
-	13, // 28: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
-	15, // 29: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	16, // 30: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	17, // 31: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	18, // 32: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	19, // 33: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	20, // 34: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	21, // 35: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	22, // 36: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	23, // 37: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	24, // 38: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	25, // 39: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	26, // 40: pawl.v1.Execute.call_tool:type_name -> pawl.v1.CallTool
-	2,  // 41: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
-	14, // 42: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
-	2,  // 43: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
-	14, // 44: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
-	61, // 45: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	64, // 46: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	4,  // 47: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	3,  // 48: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	33, // 49: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	34, // 50: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	35, // 51: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	36, // 52: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	37, // 53: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	38, // 54: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	40, // 55: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	41, // 56: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	42, // 57: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	43, // 58: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	44, // 59: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	45, // 60: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
-	65, // 61: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	39, // 62: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	39, // 63: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	65, // 64: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	65, // 65: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	62, // 66: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	10, // 67: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	64, // 68: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 69: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	58, // 70: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	58, // 71: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	63, // 72: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	65, // 73: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	5,  // 74: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	54, // 75: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	56, // 76: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	6,  // 77: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	55, // 78: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	57, // 79: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	77, // [77:80] is the sub-list for method output_type
-	74, // [74:77] is the sub-list for method input_type
-	74, // [74:74] is the sub-list for extension type_name
-	74, // [74:74] is the sub-list for extension extendee
-	0,  // [0:74] is the sub-list for field type_name
+	30, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	31, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	32, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	33, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	51, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	56, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	57, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	29, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	48, // 9: pawl.v1.ConnectRequest.progress:type_name -> pawl.v1.Progress
+	49, // 10: pawl.v1.ConnectRequest.mcp_changed:type_name -> pawl.v1.McpChanged
+	11, // 11: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
+	12, // 12: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
+	28, // 13: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	50, // 14: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	52, // 15: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	53, // 16: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	54, // 17: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	55, // 18: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	63, // 19: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	10, // 20: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
+	9,  // 21: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
+	8,  // 22: pawl.v1.Hello.tools:type_name -> pawl.v1.OfferedTool
+	1,  // 23: pawl.v1.OfferedTool.safety:type_name -> pawl.v1.Safety
+	68, // 24: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
+	0,  // 25: pawl.v1.CallState.state:type_name -> pawl.v1.State
+	68, // 26: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	1,  // 27: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
+	68, // 28: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	64, // 29: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	13, // 30: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
+	15, // 31: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
+	16, // 32: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	17, // 33: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	18, // 34: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	19, // 35: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	20, // 36: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	21, // 37: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	22, // 38: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	23, // 39: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	24, // 40: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	25, // 41: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	26, // 42: pawl.v1.Execute.call_tool:type_name -> pawl.v1.CallTool
+	27, // 43: pawl.v1.Execute.mcp:type_name -> pawl.v1.McpRequest
+	2,  // 44: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
+	14, // 45: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
+	2,  // 46: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
+	14, // 47: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
+	65, // 48: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	68, // 49: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	4,  // 50: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	3,  // 51: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	34, // 52: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	35, // 53: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	36, // 54: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	37, // 55: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	38, // 56: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	39, // 57: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	41, // 58: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	42, // 59: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	43, // 60: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	44, // 61: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	45, // 62: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	46, // 63: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
+	47, // 64: pawl.v1.Result.mcp:type_name -> pawl.v1.McpResult
+	69, // 65: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	40, // 66: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	40, // 67: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	69, // 68: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	69, // 69: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	66, // 70: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	10, // 71: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	68, // 72: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 73: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	62, // 74: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	62, // 75: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	67, // 76: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	69, // 77: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	5,  // 78: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	58, // 79: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	60, // 80: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	6,  // 81: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	59, // 82: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	61, // 83: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	81, // [81:84] is the sub-list for method output_type
+	78, // [78:81] is the sub-list for method input_type
+	78, // [78:78] is the sub-list for extension type_name
+	78, // [78:78] is the sub-list for extension extendee
+	0,  // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -5572,6 +5979,8 @@ func file_pawl_v1_executors_proto_init() {
 		(*ConnectRequest_Heartbeat)(nil),
 		(*ConnectRequest_Draining)(nil),
 		(*ConnectRequest_InputAck)(nil),
+		(*ConnectRequest_Progress)(nil),
+		(*ConnectRequest_McpChanged)(nil),
 	}
 	file_pawl_v1_executors_proto_msgTypes[1].OneofWrappers = []any{
 		(*ConnectResponse_Welcome)(nil),
@@ -5597,11 +6006,12 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_Grep)(nil),
 		(*Execute_Glob)(nil),
 		(*Execute_CallTool)(nil),
+		(*Execute_Mcp)(nil),
 	}
 	file_pawl_v1_executors_proto_msgTypes[8].OneofWrappers = []any{}
 	file_pawl_v1_executors_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[24].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[27].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[25].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[28].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -5614,6 +6024,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*Result_Grep)(nil),
 		(*Result_Glob)(nil),
 		(*Result_CallTool)(nil),
+		(*Result_Mcp)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -5621,7 +6032,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   59,
+			NumMessages:   63,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

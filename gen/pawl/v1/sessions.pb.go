@@ -253,7 +253,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53, 0}
 }
 
 // SessionKey names a session.
@@ -2771,6 +2771,8 @@ type Event struct {
 	//	*Event_TaskStarted
 	//	*Event_TaskFinished
 	//	*Event_Steered
+	//	*Event_ToolProgress
+	//	*Event_ToolsChanged
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2974,6 +2976,24 @@ func (x *Event) GetSteered() *InputSteered {
 	return nil
 }
 
+func (x *Event) GetToolProgress() *ToolProgress {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ToolProgress); ok {
+			return x.ToolProgress
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetToolsChanged() *ToolsChanged {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ToolsChanged); ok {
+			return x.ToolsChanged
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -3035,6 +3055,14 @@ type Event_Steered struct {
 	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
 }
 
+type Event_ToolProgress struct {
+	ToolProgress *ToolProgress `protobuf:"bytes,30,opt,name=tool_progress,json=toolProgress,proto3,oneof"`
+}
+
+type Event_ToolsChanged struct {
+	ToolsChanged *ToolsChanged `protobuf:"bytes,33,opt,name=tools_changed,json=toolsChanged,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -3062,6 +3090,10 @@ func (*Event_TaskStarted) isEvent_Event() {}
 func (*Event_TaskFinished) isEvent_Event() {}
 
 func (*Event_Steered) isEvent_Event() {}
+
+func (*Event_ToolProgress) isEvent_Event() {}
+
+func (*Event_ToolsChanged) isEvent_Event() {}
 
 // Task names a sub-agent that works on what another agent asked of it. Its events are in the stream of the session that
 // the work is for, between its TaskStarted and its TaskFinished, and mixed with those of others that work meanwhile.
@@ -3916,6 +3948,158 @@ func (x *ToolOutput) GetSkipped() int64 {
 	return 0
 }
 
+// ToolProgress says how far a tool call is, in the words of whoever carries it out. It is sent while somebody watches,
+// at most a few times a second. ToolFinished of the call ends it.
+type ToolProgress struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CallId string                 `protobuf:"bytes,1,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	// Id of the call at the model's provider.
+	ToolCallId string  `protobuf:"bytes,2,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	Name       string  `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	Progress   float64 `protobuf:"fixed64,4,opt,name=progress,proto3" json:"progress,omitempty"`
+	// What progress comes to in the end, 0 for unknown.
+	Total         float64 `protobuf:"fixed64,5,opt,name=total,proto3" json:"total,omitempty"`
+	Message       string  `protobuf:"bytes,6,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolProgress) Reset() {
+	*x = ToolProgress{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolProgress) ProtoMessage() {}
+
+func (x *ToolProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
+func (*ToolProgress) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ToolProgress) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ToolProgress) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ToolProgress) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ToolProgress) GetProgress() float64 {
+	if x != nil {
+		return x.Progress
+	}
+	return 0
+}
+
+func (x *ToolProgress) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *ToolProgress) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// ToolsChanged says which tools the model is offered from now on that it was not offered before, or no longer. It also
+// says at the beginning of a submission which tools are missing.
+type ToolsChanged struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names, in order.
+	Added   []string `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
+	Removed []string `protobuf:"bytes,2,rep,name=removed,proto3" json:"removed,omitempty"`
+	// What is missing and why, one line each.
+	Missing       []string `protobuf:"bytes,3,rep,name=missing,proto3" json:"missing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ToolsChanged) Reset() {
+	*x = ToolsChanged{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ToolsChanged) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ToolsChanged) ProtoMessage() {}
+
+func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
+func (*ToolsChanged) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *ToolsChanged) GetAdded() []string {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *ToolsChanged) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *ToolsChanged) GetMissing() []string {
+	if x != nil {
+		return x.Missing
+	}
+	return nil
+}
+
 // ToolFinished says that a tool call has ended: its outcome is known, or nobody can know it any more.
 type ToolFinished struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -3932,7 +4116,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3944,7 +4128,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3957,7 +4141,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -4013,7 +4197,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4025,7 +4209,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4038,7 +4222,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -4088,7 +4272,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4100,7 +4284,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4113,7 +4297,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -4265,7 +4449,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4277,7 +4461,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4290,7 +4474,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -4331,7 +4515,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4343,7 +4527,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4356,7 +4540,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -4406,7 +4590,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4418,7 +4602,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4431,7 +4615,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Error) GetReason() string {
@@ -4466,7 +4650,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4478,7 +4662,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4491,7 +4675,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *PromptResult) GetText() string {
@@ -4556,7 +4740,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4568,7 +4752,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4581,7 +4765,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -4652,7 +4836,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4664,7 +4848,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4677,7 +4861,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -4711,7 +4895,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4723,7 +4907,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4736,7 +4920,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -4808,7 +4992,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4820,7 +5004,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4833,7 +5017,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -4868,7 +5052,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4880,7 +5064,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4893,7 +5077,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -4949,7 +5133,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4961,7 +5145,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4974,7 +5158,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -5003,7 +5187,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5015,7 +5199,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5028,7 +5212,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -5055,7 +5239,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5067,7 +5251,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5080,7 +5264,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -5100,7 +5284,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5112,7 +5296,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5125,7 +5309,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -5145,7 +5329,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5157,7 +5341,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5170,7 +5354,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -5196,7 +5380,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5208,7 +5392,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5221,7 +5405,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -5264,7 +5448,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5276,7 +5460,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5289,7 +5473,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -5316,7 +5500,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5328,7 +5512,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5341,7 +5525,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -5361,7 +5545,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5373,7 +5557,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5386,7 +5570,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -5406,7 +5590,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5418,7 +5602,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5431,7 +5615,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -5454,7 +5638,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5650,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5663,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -5714,7 +5898,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xc0\a\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xbc\b\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -5736,7 +5920,9 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaiting\x129\n" +
 	"\ftask_started\x18\x16 \x01(\v2\x14.pawl.v1.TaskStartedH\x00R\vtaskStarted\x12<\n" +
 	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x121\n" +
-	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteeredB\a\n" +
+	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
+	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
+	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
 	"\x05event\"\x92\x01\n" +
 	"\x04Task\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
@@ -5801,7 +5987,19 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x06stream\x18\x02 \x01(\tR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
 	"\x04data\x18\x04 \x01(\fR\x04data\x12\x18\n" +
-	"\askipped\x18\x05 \x01(\x03R\askipped\"\xc5\x01\n" +
+	"\askipped\x18\x05 \x01(\x03R\askipped\"\xa9\x01\n" +
+	"\fToolProgress\x12\x17\n" +
+	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
+	"\ftool_call_id\x18\x02 \x01(\tR\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprogress\x18\x04 \x01(\x01R\bprogress\x12\x14\n" +
+	"\x05total\x18\x05 \x01(\x01R\x05total\x12\x18\n" +
+	"\amessage\x18\x06 \x01(\tR\amessage\"X\n" +
+	"\fToolsChanged\x12\x14\n" +
+	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
+	"\aremoved\x18\x02 \x03(\tR\aremoved\x12\x18\n" +
+	"\amissing\x18\x03 \x03(\tR\amissing\"\xc5\x01\n" +
 	"\fToolFinished\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
 	"\ftool_call_id\x18\x02 \x01(\tR\n" +
@@ -5997,7 +6195,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 78)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -6052,71 +6250,73 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ToolStarted)(nil),             // 50: pawl.v1.ToolStarted
 	(*ToolWaiting)(nil),             // 51: pawl.v1.ToolWaiting
 	(*ToolOutput)(nil),              // 52: pawl.v1.ToolOutput
-	(*ToolFinished)(nil),            // 53: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 54: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 55: pawl.v1.Submission
-	(*Cancellation)(nil),            // 56: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 57: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 58: pawl.v1.Error
-	(*PromptResult)(nil),            // 59: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 60: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 61: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 62: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 63: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 64: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 65: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 66: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 67: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 68: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 69: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 70: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 71: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 72: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 73: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 74: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 75: pawl.v1.AbortSessionResponse
-	nil,                             // 76: pawl.v1.Session.LabelsEntry
-	nil,                             // 77: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 78: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 79: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 80: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 81: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 82: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 83: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 84: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 85: google.protobuf.Value
+	(*ToolProgress)(nil),            // 53: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 54: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 55: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 56: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 57: pawl.v1.Submission
+	(*Cancellation)(nil),            // 58: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 59: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 60: pawl.v1.Error
+	(*PromptResult)(nil),            // 61: pawl.v1.PromptResult
+	(*SubmitRequest)(nil),           // 62: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 63: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 64: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 65: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 66: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 67: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 68: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 69: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 70: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 71: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 72: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 73: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 74: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 75: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 76: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 77: pawl.v1.AbortSessionResponse
+	nil,                             // 78: pawl.v1.Session.LabelsEntry
+	nil,                             // 79: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 80: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 81: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 82: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 83: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 84: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 85: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 86: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 87: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	4,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	82,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	83,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	84,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	78,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	85,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	6,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	77,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	79,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	5,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	4,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	5,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	4,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	78,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	83,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	80,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	85,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	79,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	83,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	81,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	85,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	80,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	83,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	82,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	85,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	5,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	26,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	55,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	57,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	23,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	82,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	82,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	84,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	26,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	28,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	82,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	27,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	29,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
 	36,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
@@ -6124,13 +6324,13 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	31,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	32,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	33,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	83,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	85,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	33,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	83,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	85,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	33,  // 40: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 41: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
 	39,  // 42: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	82,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	84,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	40,  // 44: pawl.v1.Event.task:type_name -> pawl.v1.Task
 	43,  // 45: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	45,  // 46: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
@@ -6139,104 +6339,106 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	48,  // 49: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
 	50,  // 50: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
 	52,  // 51: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	53,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	54,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	55,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	56,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
 	51,  // 54: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
 	49,  // 55: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
 	41,  // 56: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
 	42,  // 57: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
 	44,  // 58: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	26,  // 59: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 60: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	58,  // 61: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	59,  // 62: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	84,  // 63: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	26,  // 64: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	26,  // 65: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	26,  // 66: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	82,  // 67: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	82,  // 68: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	81,  // 69: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	82,  // 70: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	82,  // 71: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	84,  // 72: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	55,  // 73: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	4,   // 74: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	3,   // 75: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 76: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	58,  // 77: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	59,  // 78: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	82,  // 79: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	82,  // 80: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	82,  // 81: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	56,  // 82: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	27,  // 83: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 84: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	57,  // 85: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	36,  // 86: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	85,  // 87: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	4,   // 88: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	33,  // 89: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	83,  // 90: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 91: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	55,  // 92: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	4,   // 93: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	33,  // 94: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	83,  // 95: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 96: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	55,  // 97: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	39,  // 98: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	84,  // 99: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	55,  // 100: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	84,  // 101: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	55,  // 102: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	55,  // 103: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	55,  // 104: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	55,  // 105: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	55,  // 106: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	7,   // 107: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	9,   // 108: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	24,  // 109: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	34,  // 110: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	37,  // 111: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	11,  // 112: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	13,  // 113: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	15,  // 114: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	17,  // 115: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	19,  // 116: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	21,  // 117: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	60,  // 118: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	62,  // 119: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	66,  // 120: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	68,  // 121: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	70,  // 122: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	72,  // 123: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	74,  // 124: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	64,  // 125: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	8,   // 126: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	10,  // 127: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	25,  // 128: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	35,  // 129: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	38,  // 130: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	12,  // 131: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	14,  // 132: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	16,  // 133: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	18,  // 134: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	20,  // 135: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	22,  // 136: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	61,  // 137: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	63,  // 138: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	67,  // 139: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	69,  // 140: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	71,  // 141: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	73,  // 142: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	75,  // 143: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	65,  // 144: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	126, // [126:145] is the sub-list for method output_type
-	107, // [107:126] is the sub-list for method input_type
-	107, // [107:107] is the sub-list for extension type_name
-	107, // [107:107] is the sub-list for extension extendee
-	0,   // [0:107] is the sub-list for field type_name
+	53,  // 59: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	54,  // 60: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	26,  // 61: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 62: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	60,  // 63: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	61,  // 64: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	86,  // 65: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	26,  // 66: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	26,  // 67: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	26,  // 68: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	84,  // 69: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	84,  // 70: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	83,  // 71: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	84,  // 72: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	84,  // 73: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	86,  // 74: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	57,  // 75: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	4,   // 76: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	3,   // 77: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 78: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	60,  // 79: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	61,  // 80: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	84,  // 81: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	84,  // 82: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	84,  // 83: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	58,  // 84: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	27,  // 85: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 86: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	59,  // 87: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	36,  // 88: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	87,  // 89: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	4,   // 90: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	33,  // 91: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	85,  // 92: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 93: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	57,  // 94: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	4,   // 95: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	33,  // 96: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	85,  // 97: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 98: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	57,  // 99: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	39,  // 100: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	86,  // 101: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	57,  // 102: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	86,  // 103: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	57,  // 104: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	57,  // 105: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	57,  // 106: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	57,  // 107: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	57,  // 108: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	7,   // 109: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	9,   // 110: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	24,  // 111: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	34,  // 112: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	37,  // 113: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	11,  // 114: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	13,  // 115: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	15,  // 116: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	17,  // 117: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	19,  // 118: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	21,  // 119: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	62,  // 120: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	64,  // 121: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	68,  // 122: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	70,  // 123: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	72,  // 124: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	74,  // 125: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	76,  // 126: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	66,  // 127: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	8,   // 128: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	10,  // 129: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	25,  // 130: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	35,  // 131: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	38,  // 132: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	12,  // 133: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	14,  // 134: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	16,  // 135: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	18,  // 136: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	20,  // 137: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	22,  // 138: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	63,  // 139: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	65,  // 140: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	69,  // 141: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	71,  // 142: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	73,  // 143: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	75,  // 144: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	77,  // 145: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	67,  // 146: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	128, // [128:147] is the sub-list for method output_type
+	109, // [109:128] is the sub-list for method input_type
+	109, // [109:109] is the sub-list for extension type_name
+	109, // [109:109] is the sub-list for extension extendee
+	0,   // [0:109] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -6278,6 +6480,8 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_TaskStarted)(nil),
 		(*Event_TaskFinished)(nil),
 		(*Event_Steered)(nil),
+		(*Event_ToolProgress)(nil),
+		(*Event_ToolsChanged)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6285,7 +6489,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   78,
+			NumMessages:   80,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -94,8 +94,12 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
 			Reason: w.Reason, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
 		}}
-	case event.ToolStarted, event.ToolWaiting, event.ToolOutput, event.ToolFinished:
+	case event.ToolStarted, event.ToolWaiting, event.ToolOutput, event.ToolProgress, event.ToolFinished:
 		encodeCall(e, out)
+	case event.ToolsChanged:
+		out.Event = &pawlv1.Event_ToolsChanged{ToolsChanged: &pawlv1.ToolsChanged{
+			Added: e.Tools.Added, Removed: e.Tools.Removed, Missing: cleaned(e.Tools.Missing),
+		}}
 	case event.TaskStarted, event.TaskFinished:
 		encodeTask(e, out)
 	case event.Settled:
@@ -128,12 +132,26 @@ func encodeCall(e *event.Event, out *pawlv1.Event) {
 			CallId: e.Call.ID, Stream: stream, Offset: e.Output.Offset, Data: e.Output.Data,
 			Skipped: e.Output.Skipped,
 		}}
+	case event.ToolProgress:
+		out.Event = &pawlv1.Event_ToolProgress{ToolProgress: &pawlv1.ToolProgress{
+			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool),
+			Progress: e.Progress.Progress, Total: e.Progress.Total, Message: clean(e.Progress.Message),
+		}}
 	case event.ToolFinished:
 		out.Event = &pawlv1.Event_ToolFinished{ToolFinished: &pawlv1.ToolFinished{
 			CallId: e.Call.ID, ToolCallId: clean(e.Call.ProviderID), Name: clean(e.Call.Tool), State: e.Call.State,
 			IsError: e.Call.IsError, Duration: durationpb.New(e.Call.Duration),
 		}}
 	}
+}
+
+// cleaned are texts that every protocol takes.
+func cleaned(texts []string) []string {
+	out := make([]string, len(texts))
+	for i, text := range texts {
+		out[i] = clean(text)
+	}
+	return out
 }
 
 // encodeTask fills in the first or the last event of a sub-agent.

@@ -65,7 +65,7 @@ type Report struct {
 	Body     ReportBody
 }
 
-// ReportBody is Accepted, Rejected, Output, Ended, Found or Slot.
+// ReportBody is Accepted, Rejected, Output, Progress, Ended, Found or Slot.
 type ReportBody interface{ report() }
 
 // Accepted says that the call is recorded and started.
@@ -85,6 +85,9 @@ type Output struct {
 	Offset int64
 	Data   []byte
 }
+
+// Progress says how far a call is.
+type Progress tool.Progress
 
 // Ended is the end of a call. It is repeated until ResultAck.
 type Ended struct{ Reply tool.Reply }
@@ -122,6 +125,7 @@ const (
 func (Accepted) report() {}
 func (Rejected) report() {}
 func (Output) report()   {}
+func (Progress) report() {}
 func (Ended) report()    {}
 func (Found) report()    {}
 func (Slot) report()     {}

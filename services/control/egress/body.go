@@ -17,8 +17,13 @@ func (b *bounded) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil || b.most == 0 {
 		return res, err
 	}
-	res.Body = &body{ReadCloser: res.Body, left: b.most, most: b.most}
+	res.Body = Limit(res.Body, b.most)
 	return res, nil
+}
+
+// Limit is a body of which so many bytes can be read. ErrTooLarge follows if there are more.
+func Limit(r io.ReadCloser, most int64) io.ReadCloser {
+	return &body{ReadCloser: r, left: most, most: most}
 }
 
 // CloseIdleConnections makes http.Client.CloseIdleConnections work.

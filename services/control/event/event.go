@@ -4,7 +4,7 @@
 // the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
 //	started (text|thinking|restarted|model_waiting|entry|steered|tool_started|tool_waiting|tool_output|
-//	         tool_finished|compaction_started|compaction_finished)* settled
+//	         tool_progress|tool_finished|tools_changed|compaction_started|compaction_finished)* settled
 //
 // per submission, and between those two, for each sub-agent that works for it, the same between
 //
@@ -56,6 +56,8 @@ type Event struct {
 	Task       *Task       `json:"k,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
 	Compaction *Compaction `json:"y,omitempty"`
+	Progress   *Progress   `json:"g,omitempty"`
+	Tools      *Tools      `json:"v,omitempty"`
 }
 
 // Compaction is what is told of one summary. Tokens are estimates.
@@ -148,6 +150,20 @@ type Output struct {
 	Offset  int64  `json:"o,omitempty"`
 	Data    []byte `json:"d"`
 	Skipped int64  `json:"k,omitempty"` // bytes before Offset that could not be had
+}
+
+// Progress is how far a call is.
+type Progress struct {
+	Progress float64 `json:"p"`
+	Total    float64 `json:"t,omitempty"` // 0 is unknown
+	Message  string  `json:"m,omitempty"`
+}
+
+// Tools is how what a loop is offered has changed.
+type Tools struct {
+	Added   []string `json:"a,omitempty"`
+	Removed []string `json:"r,omitempty"`
+	Missing []string `json:"m,omitempty"` // what cannot be offered and why
 }
 
 // Settlement is how a submission or a task ended.

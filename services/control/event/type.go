@@ -17,6 +17,8 @@ var (
 	ToolWaiting  = declare("tool_waiting", other)  // Call, Wait
 	ToolOutput   = declare("tool_output", delta)   // Call.ID, Output
 	ToolFinished = declare("tool_finished", other) // Call
+	ToolProgress = declare("tool_progress", delta) // Call, Progress
+	ToolsChanged = declare("tools_changed", other) // Tools
 	// A compaction that has started finishes, unless its submission restarts or settles before.
 	CompactionStarted  = declare("compaction_started", other)  // Compaction
 	CompactionFinished = declare("compaction_finished", other) // Compaction

@@ -210,8 +210,13 @@ func (c *connection) handle(ctx context.Context, req *pawlv1.ConnectRequest) err
 			f.Status.JournalId = c.executor.JournalID
 		}
 		return c.pass(req)
-	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Rejected:
+	case *pawlv1.ConnectRequest_Output, *pawlv1.ConnectRequest_Rejected, *pawlv1.ConnectRequest_Progress:
 		return c.pass(req)
+	case *pawlv1.ConnectRequest_McpChanged:
+		if c.server.deps.ToolsChanged != nil {
+			c.server.deps.ToolsChanged(c.executor.ID, f.McpChanged.GetServerId())
+		}
+		return nil
 	case *pawlv1.ConnectRequest_InputAck:
 		return nil // of a transfer that is over
 	}

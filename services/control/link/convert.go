@@ -10,7 +10,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mcpclient"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -80,6 +83,11 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 			Pattern: q.Pattern, Path: q.Path, Include: q.Include,
 			Literal: q.Literal, IgnoreCase: q.IgnoreCase,
 		}}
+	case tool.ServerCall:
+		x.Verb = &pawlv1.Execute_Mcp{Mcp: McpRequest(q)}
+		if left := x.GetTimeout().AsDuration(); q.Timeout > 0 && (left == 0 || q.Timeout < left) {
+			x.Timeout = durationpb.New(q.Timeout)
+		}
 	case tool.Glob:
 		x.Verb = &pawlv1.Execute_Glob{Glob: &pawlv1.Glob{Pattern: q.Pattern, Path: q.Path}}
 	case tool.CallTool:
@@ -89,6 +97,13 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 		}
 	}
 	return x
+}
+
+// McpRequest is a request to an MCP server as executors take it.
+func McpRequest(q tool.ServerCall) *pawlv1.McpRequest {
+	return &pawlv1.McpRequest{
+		ServerId: q.ID, Name: q.Name, Program: q.Program, Args: q.Args, Cwd: q.Cwd, Method: q.Method, Params: q.Params,
+	}
 }
 
 func encodeSafety(s tool.Safety) pawlv1.Safety {
@@ -128,6 +143,11 @@ func report(executor string, req *pawlv1.ConnectRequest) (r call.Report, ok bool
 		r.Body = call.Found{
 			State: found(s.GetCall().GetState()), Dispatch: int(s.GetDispatch()),
 			Journal: s.GetJournalId(),
+		}
+	case *pawlv1.ConnectRequest_Progress:
+		r.CallID = f.Progress.GetCallId()
+		r.Body = call.Progress{
+			Progress: f.Progress.GetProgress(), Total: f.Progress.GetTotal(), Message: f.Progress.GetMessage(),
 		}
 	case *pawlv1.ConnectRequest_Result:
 		r.CallID, r.LaneID = f.Result.GetCallId(), f.Result.GetLaneId()
@@ -203,10 +223,24 @@ func decodeReply(res *pawlv1.Result) tool.Reply {
 			return tool.Failure{Reason: "RESULT_INVALID", Message: "the tool has run, and " + problem}
 		}
 		return said
+	case *pawlv1.Result_Mcp:
+		return decodeServerReply(o.Mcp)
 	case *pawlv1.Result_Failure:
 		return tool.Failure{Reason: o.Failure.GetReason(), Message: o.Failure.GetMessage()}
 	}
 	return tool.Failure{Reason: "INTERNAL", Message: "the executor sent a result of an unexpected kind"}
+}
+
+// decodeServerReply is what a server has answered.
+func decodeServerReply(r *pawlv1.McpResult) tool.Reply {
+	if r.GetError() != "" || r.GetErrorCode() != 0 {
+		return mcp.Refused(r.GetMethod(), r.GetErrorCode(), r.GetError())
+	}
+	reply, err := mcp.Read(r.GetMethod(), mcpclient.Result{JSON: r.GetResult(), Declined: r.GetDeclined()})
+	if e, ok := errs.Public(err); ok {
+		return tool.Failure{Reason: e.Reason(), Message: e.Error()}
+	}
+	return reply
 }
 
 func captured(c *pawlv1.Captured) tool.Captured {

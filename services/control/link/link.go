@@ -79,8 +79,11 @@ type Deps struct {
 	// Granted tells the owner of a lane, if it is in this process, that a call of it has got a slot of an executor that
 	// is connected here. It must not block, and is false when the owner is elsewhere.
 	Granted func(e fleet.Executor, g call.Granted) bool
-	Clock   mono.Clock // default mono.New()
-	Log     *slog.Logger
+	// ToolsChanged hears that an MCP server on an executor has changed its list of tools. It must not block. nil is
+	// nobody.
+	ToolsChanged func(executor, server string)
+	Clock        mono.Clock // default mono.New()
+	Log          *slog.Logger
 }
 
 // Server holds the connections of this replica.

@@ -41,6 +41,9 @@ func (l *loop) ask(ctx context.Context) error {
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
+	if err := l.refreshTools(ctx); err != nil || l.end.stop != nil {
+		return err
+	}
 	m, err := deps.Models.Model(l.as.def.Model)
 	if err != nil {
 		return l.settle(ctx, modelStop(err))

@@ -113,6 +113,9 @@ func (l *loop) runsFunctions() bool {
 
 func (l *loop) readMail(ctx context.Context) (nudged bool, err error) {
 	reports, own, nudged := l.mail.take()
+	for id, p := range l.mail.takeProgress() {
+		l.showProgress(id, p)
+	}
 	for _, e := range own {
 		if c := l.turn.byID[e.callID]; c != nil && !c.State.Terminal() {
 			if err := l.tookOwn(ctx, c, e); err != nil {
@@ -130,6 +133,8 @@ func (l *loop) readMail(ctx context.Context) (nudged bool, err error) {
 		switch body := rep.Body.(type) {
 		case call.Output:
 			err = l.tookOutput(ctx, c, body)
+		case call.Progress:
+			l.showProgress(rep.CallID, tool.Progress(body))
 		case call.Slot:
 			if c.State == call.Pending {
 				l.granted(ctx, c, body.Dispatch, body.Journal)

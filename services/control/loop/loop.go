@@ -47,6 +47,7 @@ type setup struct {
 	secrets []string // of all agents of the tree: they work on the same files
 	tools   tool.Set
 	envs    map[string]agent.Values // of tools that have variables of their own, by name
+	supply  supply
 }
 
 // end is why and since when a loop is to end.

@@ -18,10 +18,11 @@ type mailbox struct {
 	mu      sync.Mutex // guards what follows
 	reports []call.Report
 	ended   []endedHere
-	nudged  bool              // the fleet or rows of the lane changed: look
-	open    map[string]string // calls that the loop waits for, and of which executor
-	waiting map[string]int    // bytes of output in reports, by call
-	said    map[string]int    // other reports in reports, by call
+	far     map[string]tool.Progress // how far calls are, the last that was said
+	nudged  bool                     // the fleet or rows of the lane changed: look
+	open    map[string]string        // calls that the loop waits for, and of which executor
+	waiting map[string]int           // bytes of output in reports, by call
+	said    map[string]int           // other reports in reports, by call
 }
 
 // endedHere is what a call came to that this process carries out itself. Its outcome may be committed.
@@ -92,6 +93,26 @@ func (m *mailbox) end(e endedHere) {
 	m.ended = append(m.ended, e)
 	m.mu.Unlock()
 	m.ready.Set()
+}
+
+// progress tells how far a call is. What is not taken before the next one is dropped.
+func (m *mailbox) progress(callID string, p tool.Progress) {
+	m.mu.Lock()
+	if m.far == nil {
+		m.far = map[string]tool.Progress{}
+	}
+	m.far[callID] = p
+	m.mu.Unlock()
+	m.ready.Set()
+}
+
+// takeProgress is how far calls are.
+func (m *mailbox) takeProgress() map[string]tool.Progress {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	far := m.far
+	m.far = nil
+	return far
 }
 
 func (m *mailbox) nudge() {

@@ -8,6 +8,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // output is how far the output of a call has been taken, for standard output and standard error. A new owner gets all
@@ -108,6 +109,22 @@ func (l *loop) show(c *toolCall, stderr bool, data []byte) bool {
 func (l *loop) outputOf(callID string, o event.Output) event.Event {
 	return l.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &o})
 }
+
+// showProgress tells those who watch how far a call is. It is of no use to anybody else, and to nobody later.
+func (l *loop) showProgress(callID string, p tool.Progress) {
+	c := l.turn.byID[callID]
+	if c == nil || c.State.Terminal() || !l.watched() {
+		return
+	}
+	said := tool.Redact(clip.Shorten(clip.Sanitize(p.Message), maxProgress), l.as.secrets)
+	l.push(l.event(event.Event{
+		Type: event.ToolProgress, Call: started(c.Call),
+		Progress: &event.Progress{Progress: p.Progress, Total: p.Total, Message: said},
+	}))
+}
+
+// maxProgress bounds what is told of a call's progress, in bytes.
+const maxProgress = 500
 
 // showRest shows what was held back of a call's output, and says how much of it is missing.
 func (l *loop) showRest(c *toolCall) {

@@ -31,11 +31,31 @@ type Offer struct {
 	Loop       lane.Loop // its row: tenant, session, options
 	Depth      int       // of sub-agents, 0 for the root
 	Executor   string    // that the workspace is bound to, "" while there is none
+
+	missing *[]string
+}
+
+// Miss says that a tool cannot be offered now and why, in one line for people: those who watch the loop are told.
+func (o Offer) Miss(text string) {
+	if o.missing != nil {
+		*o.missing = append(*o.missing, text)
+	}
 }
 
 // Sources are those that every control has, in order: built-in tools, task, command tools, and those by which a loop
 // ends that has to end with a structured result. Tools of later sources come behind theirs.
 func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}, commands{}, results{}} }
+
+// Gather is what a source has for a loop, and what it says is missing.
+func Gather(ctx context.Context, s Source, of Offer) (set tool.Set, missing []string, err error) {
+	of.missing = &missing
+	tools, err := s.Tools(ctx, of)
+	if err != nil {
+		return tool.Set{}, missing, err
+	}
+	set, err = tool.NewSet(tools...)
+	return set, missing, err
+}
 
 // Fixed is a source of tools that are always the same. A loop is offered those that its agent names.
 func Fixed(all tool.Set) Source { return fixed{all} }
@@ -100,9 +120,9 @@ func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 // offerTools gathers what the loop is offered. Two tools of one name end it, and so does a variable of a tool that is
 // not set.
 func (l *loop) offerTools(ctx context.Context) error {
-	tools, err := l.tree.offer(ctx, Offer{
-		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound(),
-	})
+	of, now := l.asOffer(), supply{}
+	of.missing = &now.missing
+	tools, err := l.tree.offer(ctx, of)
 	if errors.Is(err, tool.ErrInvalid) {
 		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
 		return nil
@@ -110,7 +130,11 @@ func (l *loop) offerTools(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.as.tools, l.as.envs = tools, map[string]agent.Values{}
+	now.version = l.tree.versions(of)
+	for i, text := range now.missing {
+		now.missing[i] = tool.Redact(text, l.as.secrets)
+	}
+	l.as.tools, l.as.supply, l.as.envs = tools, now, map[string]agent.Values{}
 	for _, t := range tools.Tools() {
 		if len(t.Env) == 0 {
 			continue

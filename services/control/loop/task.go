@@ -207,6 +207,7 @@ func (l *loop) runFunction(ctx context.Context, c *toolCall) error {
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.watch.Running = time.Now()
 	id, done := c.ID, c.cancel
+	ctx = tool.WithProgress(ctx, func(p tool.Progress) { l.mail.progress(id, p) })
 	go func() { // not waited for: one that does not end must not keep the lane
 		defer done()
 		reply, err := run(ctx, l.tree.deps.Log)

@@ -28,6 +28,9 @@ func Clean(reply Reply, secrets []string) Reply {
 	return reply.Clean(Cleaner{needles(secrets)})
 }
 
+// Redact is a text without secrets.
+func Redact(text string, secrets []string) string { return Cleaner{needles(secrets)}.Text(text) }
+
 // Cleaner replaces secrets. Its zero value knows none.
 type Cleaner struct{ needles []string }
 

@@ -143,6 +143,7 @@ func init() {
 	stored[Answer]()
 	stored[Closing]()
 	stored[Said]()
+	stored[ServerReply]()
 }
 
 func stored[R Reply]() {

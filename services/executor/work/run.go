@@ -45,6 +45,9 @@ func (s *Service) run(c *call, again bool) {
 		}
 	}
 	if err != nil {
+		if errors.Is(err, sandbox.ErrInterrupted) {
+			state = journal.Interrupted
+		}
 		r = s.failed(c, err)
 	}
 	s.finish(c, state, r)
@@ -131,7 +134,8 @@ func (s *Service) hangs(c *call) bool {
 // changes reports whether the call may change something.
 func (c *call) changes() bool {
 	switch c.exec.GetVerb().(type) {
-	case *pawlv1.Execute_WriteFile, *pawlv1.Execute_EditFile, *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
+	case *pawlv1.Execute_WriteFile, *pawlv1.Execute_EditFile, *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove,
+		*pawlv1.Execute_Mcp:
 		return true
 	}
 	return false
@@ -171,6 +175,8 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 		r.Outcome, err = s.grep(ctx, c, v.Grep)
 	case *pawlv1.Execute_Glob:
 		r.Outcome, err = s.glob(ctx, c, v.Glob)
+	case *pawlv1.Execute_Mcp:
+		r.Outcome, err = s.askServer(ctx, c, v.Mcp)
 	default:
 		err = sandbox.ErrInvalidArg.With("this executor does not know the verb of the call")
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/executor/journal"
+	"github.com/pawl-dev/pawl/services/executor/mcp"
 	"github.com/pawl-dev/pawl/services/executor/sandbox"
 )
 
@@ -59,14 +60,15 @@ type Config struct {
 	Witness func() string
 }
 
-// Service runs calls.
+// Service runs calls. It has a field for each part that calls need, and for each thing that is known of them all.
 type Service struct {
 	cfg   Config
 	log   *slog.Logger
 	j     *journal.Journal
 	paths keyed
 	life
-	reap await.Signal // there is something to forget
+	reap    await.Signal // there is something to forget
+	servers *mcp.Servers
 
 	mu       sync.Mutex // guards what follows
 	live     map[string]*call
@@ -98,6 +100,7 @@ func New(cfg Config) *Service {
 		cfg: cfg, log: cfg.Log, j: cfg.Journal, life: life{ctx: ctx, quit: quit}, reap: await.NewSignal(),
 		live: map[string]*call{}, hanging: map[*call]bool{},
 	}
+	s.servers = mcp.New(cfg.Sandbox, cfg.Log, s.serverChanged)
 	s.wg.Go(func() {
 		_ = contain.Loop(ctx, s.log, "housekeeping", func(context.Context) error { s.housekeeping(); return nil })
 	})
@@ -118,6 +121,7 @@ func (s *Service) Close() {
 	gone := make(chan struct{})
 	go func() {
 		s.wg.Wait()
+		s.servers.Close()
 		close(gone)
 	}()
 	late := time.NewTimer(closeWait)

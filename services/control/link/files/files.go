@@ -38,7 +38,7 @@ const (
 // time, and may outlast Do: they must end when the client's RPC does.
 type Request struct {
 	Executor string
-	Verb     *pawlv1.Execute // verb and cwd; Do fills in the rest
+	Verb     *pawlv1.Execute // verb, cwd and environment; Do fills in the rest
 	// Next is the next piece of the content of a chunked WriteFile, or of a command's input, up to and including the
 	// one that is last.
 	Next func() (*pawlv1.Input, error)
@@ -85,6 +85,7 @@ func (s *Transfers) Do(ctx context.Context, q *Request) (*pawlv1.Result, error) 
 func (s *Transfers) begin(verb *pawlv1.Execute) (*transfer, error) {
 	x := &pawlv1.Execute{
 		CallId: ident.New(), Dispatch: 1, Safety: safety(verb), Cwd: verb.GetCwd(), Verb: verb.GetVerb(),
+		Env: verb.GetEnv(), UnsetEnv: verb.GetUnsetEnv(),
 	}
 	body, err := proto.Marshal(x)
 	if err != nil {

@@ -1,0 +1,266 @@
+// Package stdio has the MCP servers that run beside workspaces, on executors.
+//
+// Calls of their tools are calls of executors like all others: recorded, sent once, unknown when their outcome is. What
+// a server lists is asked for over calls of no lane, when a loop begins, and kept for a while:
+//
+//	loop begins ──▶ where would its calls run? ──▶ list, at most listAge old ──▶ tools
+//	executor says that a server has changed its list ──▶ Version ──▶ the loop asks again before its next turn
+package stdio
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mcpclient"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/loop"
+	"github.com/pawl-dev/pawl/services/control/mcp"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// Times and bounds.
+const (
+	// listTimeout is how long a loop waits for a list. A server may have to be downloaded first: that goes on, and the
+	// next loop finds the server started.
+	listTimeout = 20 * time.Second
+	listAge     = time.Minute
+	failedAge   = 10 * time.Second // how long a server is not asked again that has failed to list
+	maxLists    = 1000
+)
+
+// Executors are where servers run.
+type Executors interface {
+	// Place is the executor that calls of a loop would go to; ok is false while there is none.
+	Place(ctx context.Context, of loop.Offer) (executor string, ok bool, err error)
+	// Ask makes a request to a server on an executor, for once: nothing of it is recorded.
+	Ask(ctx context.Context, executor string, q tool.ServerCall, env map[string]*string) (mcpclient.Result, error)
+}
+
+// Source has the tools of servers on executors. Its methods may be called concurrently.
+type Source struct {
+	executors Executors
+	lookup    agent.Lookup
+	log       *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	lists   map[key]*listing
+	changes map[place]int64 // how often a server on an executor has said that its list has changed
+}
+
+// key tells lists apart: tenants share none.
+type key struct {
+	tenant, executor, agent, server string
+}
+
+// place is a server on an executor, as the executor names it.
+type place struct{ executor, server string }
+
+// listing is what a server has listed, or why it has not.
+type listing struct {
+	lock   chan struct{} // held by who asks; guards
+	list   mcp.List
+	err    error
+	at     time.Time
+	change int64
+}
+
+// New makes a Source.
+func New(executors Executors, lookup agent.Lookup, log *slog.Logger) *Source {
+	return &Source{
+		executors: executors, lookup: lookup, log: log, lists: map[key]*listing{}, changes: map[place]int64{},
+	}
+}
+
+var _ loop.Changing = (*Source)(nil)
+
+// servers are those of an agent that run on executors, by name.
+func servers(of loop.Offer) (all []mcp.Definition) {
+	for _, name := range slices.Sorted(maps.Keys(of.Definition.MCP)) {
+		if d := of.Definition.MCP[name]; d.Command != nil {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+// Changed notes that a server on an executor has changed its list.
+func (s *Source) Changed(executor, server string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.changes) >= maxLists {
+		clear(s.changes)
+		clear(s.lists)
+	}
+	s.changes[place{executor, server}]++
+}
+
+// Tools are those of the servers that the agent names.
+func (s *Source) Tools(ctx context.Context, of loop.Offer) ([]*tool.Tool, error) {
+	all := servers(of)
+	if len(all) == 0 {
+		return nil, nil
+	}
+	executor, ok, err := s.executors.Place(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		for _, d := range all {
+			of.Miss("MCP server " + d.Name + " cannot be used, because no executor is there to run it; its tools are " +
+				"left out")
+		}
+		return nil, nil
+	}
+	lists, failed := make([]mcp.List, len(all)), make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, d := range all {
+		wg.Go(func() { lists[i], failed[i] = s.list(ctx, of, executor, d) })
+	}
+	wg.Wait()
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	var tools []*tool.Tool
+	names := of.Definition.Has()
+	taken := func(name string) bool {
+		return names(name) || slices.ContainsFunc(tools, func(t *tool.Tool) bool { return t.Name == name })
+	}
+	for i, d := range all {
+		if err := failed[i]; err != nil {
+			text := "MCP server " + d.Name + " cannot be used"
+			if e, ok := errs.Public(err); ok {
+				text += ": " + e.Error()
+			}
+			of.Miss(text + "; its tools are left out")
+			continue
+		}
+		some, missing := d.Offer(lists[i], of.Definition.Tools, taken, way(of, d))
+		for _, text := range missing {
+			of.Miss(text)
+		}
+		tools = append(tools, some...)
+	}
+	return tools, nil
+}
+
+// request is what an executor has to know of a server.
+func request(of loop.Offer, d mcp.Definition) tool.ServerCall {
+	cwd := of.Definition.Cwd
+	switch c := d.Command.Cwd; {
+	case strings.HasPrefix(c, "/") || strings.HasPrefix(c, "~"):
+		cwd = c
+	case c != "":
+		cwd = strings.TrimSuffix(cwd, "/") + "/" + c
+	}
+	return tool.ServerCall{
+		ID: d.Digest(), Name: d.Name, Program: d.Command.Program, Args: d.Command.Args, Cwd: cwd,
+		Timeout: d.CallTimeout(),
+	}
+}
+
+// way has requests carried out by the session's executor.
+func way(of loop.Offer, d mcp.Definition) mcp.Way {
+	return func(ask mcp.Ask, _ tool.Safety, render func(tool.ServerReply) tool.Result) tool.How {
+		return tool.ByServer(func(args []byte) (q tool.ServerCall, err error) {
+			q = request(of, d)
+			var params json.RawMessage
+			q.Method, params, err = ask(args)
+			q.Params = params
+			return q, err
+		}, render)
+	}
+}
+
+// Version implements loop.Changing.
+func (s *Source) Version(of loop.Offer) string {
+	var all strings.Builder
+	for _, d := range servers(of) {
+		s.mu.Lock()
+		for p, n := range s.changes {
+			if p.server == d.Digest() && (p.executor == of.Executor || of.Executor == "") {
+				fmt.Fprintf(&all, "%s %d\n", p.executor, n)
+			}
+		}
+		s.mu.Unlock()
+	}
+	return all.String()
+}
+
+// list is what a server on an executor lists.
+func (s *Source) list(ctx context.Context, of loop.Offer, executor string, d mcp.Definition) (mcp.List, error) {
+	k := key{of.Loop.Key.Tenant, executor, of.Definition.Digest(), d.Name}
+	s.mu.Lock()
+	l := s.lists[k]
+	if l == nil {
+		if len(s.lists) >= maxLists {
+			clear(s.lists)
+		}
+		l = &listing{lock: make(chan struct{}, 1)}
+		s.lists[k] = l
+	}
+	change := s.changes[place{executor, d.Digest()}]
+	s.mu.Unlock()
+	select {
+	case l.lock <- struct{}{}:
+		defer func() { <-l.lock }()
+	case <-ctx.Done():
+		return mcp.List{}, ctx.Err()
+	}
+	age := listAge
+	if l.err != nil {
+		age = failedAge
+	}
+	if !l.at.IsZero() && l.change == change && time.Since(l.at) < age {
+		return l.list, l.err
+	}
+	list, err := s.ask(ctx, of, executor, d)
+	if ctx.Err() != nil {
+		return mcp.List{}, ctx.Err()
+	}
+	l.list, l.err, l.at, l.change = list, err, time.Now(), change
+	return list, err
+}
+
+// ask asks a server for its list.
+func (s *Source) ask(ctx context.Context, of loop.Offer, executor string, d mcp.Definition) (list mcp.List, err error) {
+	expanded, err := d.Expand(s.lookup)
+	if err != nil {
+		return list, err
+	}
+	values, err := of.Definition.Env.Expand(s.lookup)
+	if err != nil {
+		return list, err
+	}
+	env := values.Map()
+	if env == nil {
+		env = map[string]*string{}
+	}
+	for name, value := range expanded.Command.Env {
+		env[name] = &value
+	}
+	q := request(of, d)
+	q.Method = mcpclient.ListTools
+	limit, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	res, err := s.executors.Ask(limit, executor, q, env)
+	switch {
+	case limit.Err() != nil && ctx.Err() == nil:
+		err = errSlow.With("it has not started within %s; the next submission tries again", listTimeout)
+	case err == nil:
+		list, _, err = mcp.ReadList(res.JSON)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Warn("a server of tools on an executor cannot be used", "server", d.Name, "executor_id", executor)
+	}
+	return list, err
+}
+
+var errSlow = errs.New(errs.Unavailable, "MCP_SERVER_SLOW", "the MCP server has not started")
