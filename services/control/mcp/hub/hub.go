@@ -222,7 +222,8 @@ func (s *server) disconnect() {
 	}
 	s.hub.closing.Go(func() { // it waits for requests under way, which end in time
 		if err := conn.Close(); err != nil {
-			s.hub.deps.Log.Debug("a session with a server of tools did not end well", "server", s.def.Name, "error", err)
+			s.hub.deps.Log.Debug("a session with a server of tools did not end well", "server", s.def.Name,
+				"error", err)
 		}
 		closeIdle()
 	})
