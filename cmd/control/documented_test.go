@@ -127,7 +127,7 @@ func (b block) turns() (all []turn) {
 	return all
 }
 
-// The commands of the page answer as it shows.
+// The commands of the pages answer as they show.
 func TestDocumentedCommands(t *testing.T) {
 	s := start(t, t.TempDir())
 	secret, err := os.ReadFile(filepath.Join(s.data, "token"))
@@ -136,16 +136,18 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	env := append(os.Environ(), "TOKEN="+strings.TrimSpace(string(secret)))
 	host, dir := strings.TrimPrefix(s.here.HTTP, "http://"), t.TempDir()
-	tr, ran := transcript{t, "http.md", map[string]string{}}, 0
-	for _, b := range blocks(t, tr.file) {
-		for _, one := range b.turns() {
-			line := strings.ReplaceAll(tr.known(one.command), "localhost:3000", host)
-			tr.run(line, one.shown, dir, env)
-			ran++
+	for _, page := range []string{"http.md", "results.md"} {
+		tr, ran := transcript{t, page, map[string]string{}}, 0
+		for _, b := range blocks(t, tr.file) {
+			for _, one := range b.turns() {
+				line := strings.ReplaceAll(tr.known(one.command), "localhost:3000", host)
+				tr.run(line, one.shown, dir, env)
+				ran++
+			}
 		}
-	}
-	if ran < 3 {
-		t.Errorf("%s shows %d commands", tr.file, ran)
+		if ran < 3 {
+			t.Errorf("%s shows %d commands", tr.file, ran)
+		}
 	}
 }
 

@@ -76,6 +76,7 @@ var rules = []Rule{
 	{ReadSessions, Viewer, operators, false, []string{
 		"pawl.v1.SessionService/ListSessions", "pawl.v1.SessionService/GetSession",
 		"pawl.v1.SessionService/ListEntries", "pawl.v1.SessionService/WatchSession",
+		"pawl.v1.SessionService/GetImage",
 		"pawl.v1.SessionService/ExportSession",
 		"pawl.v1.SubmissionService/WaitSubmission",
 		"pawl.v1.SubmissionService/GetSubmission", "pawl.v1.SubmissionService/ListSubmissions",

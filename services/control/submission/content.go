@@ -32,6 +32,9 @@ var (
 	ErrFiles  = errs.New(errs.InvalidArgument, "FILES_INVALID", "the files cannot be referred to")
 )
 
+// errSteer refuses what a submission cannot have that joins another one.
+var errSteer = result.ErrSchema.With("result_schema: a submission that joins the running one has no result of its own")
+
 func imagesInvalid(i int, format string, args ...any) error {
 	field := "images"
 	if i >= 0 {
@@ -57,6 +60,9 @@ func (in *Input) check() error {
 		return ErrMessageEmpty
 	}
 	if s := in.Options.ResultSchema; s != nil {
+		if in.WhenBusy == Steer {
+			return errSteer
+		}
 		if err := result.Check(s); err != nil {
 			return err
 		}

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 )
 
 // noise is a PNG of a side, which does not get smaller when it is compressed.
@@ -57,7 +59,10 @@ func TestBadContentIsRefused(t *testing.T) {
 		"a control":     {Input{Files: []string{"a\nb"}, Message: "m"}, ErrFiles, "files[0]"},
 		"a long path":   {Input{Files: []string{strings.Repeat("a", MaxPath+1)}, Message: "m"}, ErrFiles, "files[0]"},
 		"many files":    {Input{Files: make([]string, MaxFiles+1), Message: "m"}, ErrFiles, "at most 100"},
-		"nothing said":  {Input{Files: []string{"a"}}, ErrMessageEmpty, "blank"},
+		"a steer": {Input{
+			Message: "m", WhenBusy: Steer, Options: lane.Options{ResultSchema: []byte(`{}`)},
+		}, result.ErrSchema, "joins"},
+		"nothing said": {Input{Files: []string{"a"}}, ErrMessageEmpty, "blank"},
 	} {
 		if _, err := admitted(t, c.in); !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
