@@ -154,6 +154,8 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.finished(v.ToolFinished)
 	case *pawlv1.Event_ToolsChanged:
 		p.toolsChanged(v.ToolsChanged)
+	case *pawlv1.Event_SkillActivated:
+		p.note("[skill " + v.SkillActivated.GetName() + "]")
 	case *pawlv1.Event_Settled:
 		p.settled(v.Settled.GetSubmission())
 	}

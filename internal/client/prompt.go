@@ -23,13 +23,16 @@ func promptCommand(o *connection) *cobra.Command {
 	key := &pawlv1.SessionKey{}
 	var verbose, steer, interrupt bool
 	var with content
+	var start start
 	c := o.json(&cobra.Command{
 		Use:   "prompt AGENT MESSAGE",
 		Short: "Prompt an agent and print its answer",
-		Args:  cli.Args(2),
+		Args:  start.arguments,
 		Long: "Prompt an agent and print its answer: to a terminal while it comes, elsewhere once, when it is " +
 			"complete. What the agent does goes to " +
 			"standard error. Long output of commands is folded, unless --verbose. MESSAGE - is standard input.\n\n" +
+			"With --skill the agent begins with a skill, of its own or of its workspace, and MESSAGE may be left " +
+			"out.\n\n" +
 			"Ctrl-C offers to abort; a second one does. Whoever leaves does not stop the work. When the control " +
 			"plane ends meanwhile, this " +
 			"command waits for it to come back, and goes on.",
@@ -40,11 +43,17 @@ func promptCommand(o *connection) *cobra.Command {
 			`control prompt reviewer --instance 42 --steer "look at the tests first"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]
-			message, err := message(c, args[1])
+			req := &pawlv1.PromptRequest{Key: key, IdempotencyKey: ident.New()}
+			var err error
+			if len(args) > 1 {
+				req.Message, err = message(c, args[1])
+			}
+			if err == nil {
+				req.Skill, err = start.call(c)
+			}
 			if err != nil {
 				return err
 			}
-			req := &pawlv1.PromptRequest{Key: key, Message: message, IdempotencyKey: ident.New()}
 			if err := with.add(req); err != nil {
 				return err
 			}
@@ -65,6 +74,7 @@ func promptCommand(o *connection) *cobra.Command {
 	f.BoolVar(&steer, "steer", false, "when the session is busy, join what runs, before its model is asked again")
 	f.BoolVar(&interrupt, "interrupt", false, "when the session is busy, abort what runs, and run next")
 	c.MarkFlagsMutuallyExclusive("steer", "interrupt")
+	start.flags(f)
 	f.BoolVar(&verbose, "verbose", false, "show all that commands print, while they run")
 	return c
 }

@@ -203,6 +203,57 @@ func (WhenBusy) EnumDescriptor() ([]byte, []int) {
 	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{2}
 }
 
+// Source is where a skill comes from.
+type SkillActivated_Source int32
+
+const (
+	SkillActivated_SOURCE_UNSPECIFIED SkillActivated_Source = 0
+	// The folder skills/ beside that of the agents.
+	SkillActivated_SOURCE_PROJECT   SkillActivated_Source = 1
+	SkillActivated_SOURCE_WORKSPACE SkillActivated_Source = 2
+)
+
+// Enum value maps for SkillActivated_Source.
+var (
+	SkillActivated_Source_name = map[int32]string{
+		0: "SOURCE_UNSPECIFIED",
+		1: "SOURCE_PROJECT",
+		2: "SOURCE_WORKSPACE",
+	}
+	SkillActivated_Source_value = map[string]int32{
+		"SOURCE_UNSPECIFIED": 0,
+		"SOURCE_PROJECT":     1,
+		"SOURCE_WORKSPACE":   2,
+	}
+)
+
+func (x SkillActivated_Source) Enum() *SkillActivated_Source {
+	p := new(SkillActivated_Source)
+	*p = x
+	return p
+}
+
+func (x SkillActivated_Source) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SkillActivated_Source) Descriptor() protoreflect.EnumDescriptor {
+	return file_pawl_v1_sessions_proto_enumTypes[3].Descriptor()
+}
+
+func (SkillActivated_Source) Type() protoreflect.EnumType {
+	return &file_pawl_v1_sessions_proto_enumTypes[3]
+}
+
+func (x SkillActivated_Source) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SkillActivated_Source.Descriptor instead.
+func (SkillActivated_Source) EnumDescriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36, 0}
+}
+
 // Status of a submission.
 type Submission_Status int32
 
@@ -240,11 +291,11 @@ func (x Submission_Status) String() string {
 }
 
 func (Submission_Status) Descriptor() protoreflect.EnumDescriptor {
-	return file_pawl_v1_sessions_proto_enumTypes[3].Descriptor()
+	return file_pawl_v1_sessions_proto_enumTypes[4].Descriptor()
 }
 
 func (Submission_Status) Type() protoreflect.EnumType {
-	return &file_pawl_v1_sessions_proto_enumTypes[3]
+	return &file_pawl_v1_sessions_proto_enumTypes[4]
 }
 
 func (x Submission_Status) Number() protoreflect.EnumNumber {
@@ -253,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54, 0}
 }
 
 // SessionKey names a session.
@@ -2770,6 +2821,7 @@ type Event struct {
 	//	*Event_ModelWaiting
 	//	*Event_TaskStarted
 	//	*Event_TaskFinished
+	//	*Event_SkillActivated
 	//	*Event_Steered
 	//	*Event_ToolProgress
 	//	*Event_ToolsChanged
@@ -2967,6 +3019,15 @@ func (x *Event) GetTaskFinished() *TaskFinished {
 	return nil
 }
 
+func (x *Event) GetSkillActivated() *SkillActivated {
+	if x != nil {
+		if x, ok := x.Event.(*Event_SkillActivated); ok {
+			return x.SkillActivated
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSteered() *InputSteered {
 	if x != nil {
 		if x, ok := x.Event.(*Event_Steered); ok {
@@ -3051,6 +3112,10 @@ type Event_TaskFinished struct {
 	TaskFinished *TaskFinished `protobuf:"bytes,23,opt,name=task_finished,json=taskFinished,proto3,oneof"`
 }
 
+type Event_SkillActivated struct {
+	SkillActivated *SkillActivated `protobuf:"bytes,24,opt,name=skill_activated,json=skillActivated,proto3,oneof"`
+}
+
 type Event_Steered struct {
 	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
 }
@@ -3089,11 +3154,93 @@ func (*Event_TaskStarted) isEvent_Event() {}
 
 func (*Event_TaskFinished) isEvent_Event() {}
 
+func (*Event_SkillActivated) isEvent_Event() {}
+
 func (*Event_Steered) isEvent_Event() {}
 
 func (*Event_ToolProgress) isEvent_Event() {}
 
 func (*Event_ToolsChanged) isEvent_Event() {}
+
+// SkillActivated says that the instructions of a skill became a part of the conversation.
+type SkillActivated struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Source SkillActivated_Source  `protobuf:"varint,2,opt,name=source,proto3,enum=pawl.v1.SkillActivated_Source" json:"source,omitempty"`
+	// Folder of the skill's files in the workspace, from the agent's working directory. Empty when it has none there.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// Hash of what the skill is: equal digests are equal skills.
+	Digest string `protobuf:"bytes,4,opt,name=digest,proto3" json:"digest,omitempty"`
+	// The caller has started with the skill. Unset when the model has asked for it.
+	ByCaller      bool `protobuf:"varint,5,opt,name=by_caller,json=byCaller,proto3" json:"by_caller,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkillActivated) Reset() {
+	*x = SkillActivated{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkillActivated) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkillActivated) ProtoMessage() {}
+
+func (x *SkillActivated) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkillActivated.ProtoReflect.Descriptor instead.
+func (*SkillActivated) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *SkillActivated) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SkillActivated) GetSource() SkillActivated_Source {
+	if x != nil {
+		return x.Source
+	}
+	return SkillActivated_SOURCE_UNSPECIFIED
+}
+
+func (x *SkillActivated) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *SkillActivated) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *SkillActivated) GetByCaller() bool {
+	if x != nil {
+		return x.ByCaller
+	}
+	return false
+}
 
 // Task names a sub-agent that works on what another agent asked of it. Its events are in the stream of the session that
 // the work is for, between its TaskStarted and its TaskFinished, and mixed with those of others that work meanwhile.
@@ -3113,7 +3260,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3125,7 +3272,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3138,7 +3285,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Task) GetTaskId() string {
@@ -3188,7 +3335,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3200,7 +3347,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3213,7 +3360,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -3265,7 +3412,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3277,7 +3424,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3290,7 +3437,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -3331,7 +3478,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3343,7 +3490,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3356,7 +3503,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -3377,7 +3524,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3389,7 +3536,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3402,7 +3549,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -3422,7 +3569,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3434,7 +3581,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3447,7 +3594,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -3467,7 +3614,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3479,7 +3626,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3492,7 +3639,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TextDelta) GetText() string {
@@ -3512,7 +3659,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +3671,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +3684,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -3559,7 +3706,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3571,7 +3718,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3584,7 +3731,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -3620,7 +3767,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3632,7 +3779,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3645,7 +3792,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -3691,7 +3838,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3703,7 +3850,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3716,7 +3863,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -3774,7 +3921,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3786,7 +3933,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3799,7 +3946,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -3885,7 +4032,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3897,7 +4044,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3910,7 +4057,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -3966,7 +4113,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3978,7 +4125,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3991,7 +4138,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -4051,7 +4198,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4063,7 +4210,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4076,7 +4223,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -4116,7 +4263,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4128,7 +4275,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4141,7 +4288,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -4197,7 +4344,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4209,7 +4356,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4222,7 +4369,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -4266,13 +4413,15 @@ type Submission struct {
 	// QUEUED it waits for the turn that runs to end. When the other one ends before, it keeps its place in the queue, and
 	// when_busy is QUEUE once it runs. Of INTERRUPT: the submission that it has aborted, empty when none ran.
 	HostSubmissionId string `protobuf:"bytes,19,opt,name=host_submission_id,json=hostSubmissionId,proto3" json:"host_submission_id,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// The skill that the caller has started with, unset for none.
+	Skill         *SkillCall `protobuf:"bytes,22,opt,name=skill,proto3" json:"skill,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4284,7 +4433,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4297,7 +4446,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -4433,6 +4582,13 @@ func (x *Submission) GetHostSubmissionId() string {
 	return ""
 }
 
+func (x *Submission) GetSkill() *SkillCall {
+	if x != nil {
+		return x.Skill
+	}
+	return nil
+}
+
 // Cancellation says whether tool calls of a submission that was ended may still run.
 type Cancellation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4449,7 +4605,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4461,7 +4617,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4474,7 +4630,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -4515,7 +4671,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4527,7 +4683,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4540,7 +4696,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -4590,7 +4746,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4602,7 +4758,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4615,7 +4771,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *Error) GetReason() string {
@@ -4650,7 +4806,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4662,7 +4818,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4675,7 +4831,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *PromptResult) GetText() string {
@@ -4706,11 +4862,67 @@ func (x *PromptResult) GetData() *structpb.Value {
 	return nil
 }
 
+// SkillCall is a skill of the agent, or of its workspace, and what it is given.
+type SkillCall struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 64 characters of a-z, 0-9 and single hyphens between them.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// What the skill's instructions ask for, at most 4 KiB of JSON.
+	Args          *structpb.Struct `protobuf:"bytes,2,opt,name=args,proto3" json:"args,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SkillCall) Reset() {
+	*x = SkillCall{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SkillCall) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SkillCall) ProtoMessage() {}
+
+func (x *SkillCall) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
+func (*SkillCall) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *SkillCall) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SkillCall) GetArgs() *structpb.Struct {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
 // SubmitRequest is one input for a session.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Key   *SessionKey            `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
-	// At most 16 MiB, and not blank, unless there is an image.
+	// At most 16 MiB, and not blank, unless there is an image. With a skill it may be blank: it says then that the skill
+	// is to be used.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// At most 255 characters, unique in the session. Control remembers it for at least 7 days, even if the session is
 	// deleted.
@@ -4726,6 +4938,9 @@ type SubmitRequest struct {
 	// Paths of files in the workspace that the message refers to: at most 100. The agent is told the paths, and reads
 	// what it needs with its tools. Nobody checks that they exist. Fails with INVALID_ARGUMENT, reason FILES_INVALID.
 	Files []string `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
+	// A skill that the agent begins with. Its instructions become a part of the input. A skill that cannot be had fails
+	// the submission with SKILL_NOT_FOUND.
+	Skill *SkillCall `protobuf:"bytes,7,opt,name=skill,proto3" json:"skill,omitempty"`
 	// JSON Schema (2020-12) of the result that the agent has to end with, at most 64 KiB. The submission completes with
 	// result.data, which is valid against it. It fails with reason RESULT_INVALID when the agent does not come to such a
 	// result, and GAVE_UP when the agent says that it cannot. References to other documents are refused. Fails with
@@ -4740,7 +4955,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4752,7 +4967,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4765,7 +4980,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -4810,6 +5025,13 @@ func (x *SubmitRequest) GetFiles() []string {
 	return nil
 }
 
+func (x *SubmitRequest) GetSkill() *SkillCall {
+	if x != nil {
+		return x.Skill
+	}
+	return nil
+}
+
 func (x *SubmitRequest) GetResultSchema() *structpb.Struct {
 	if x != nil {
 		return x.ResultSchema
@@ -4836,7 +5058,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4848,7 +5070,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4861,7 +5083,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -4887,6 +5109,7 @@ type PromptRequest struct {
 	OnBehalfOf     string                 `protobuf:"bytes,4,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
 	Images         []*Image               `protobuf:"bytes,5,rep,name=images,proto3" json:"images,omitempty"`
 	Files          []string               `protobuf:"bytes,6,rep,name=files,proto3" json:"files,omitempty"`
+	Skill          *SkillCall             `protobuf:"bytes,7,opt,name=skill,proto3" json:"skill,omitempty"`
 	ResultSchema   *structpb.Struct       `protobuf:"bytes,8,opt,name=result_schema,json=resultSchema,proto3" json:"result_schema,omitempty"`
 	WhenBusy       WhenBusy               `protobuf:"varint,9,opt,name=when_busy,json=whenBusy,proto3,enum=pawl.v1.WhenBusy" json:"when_busy,omitempty"`
 	unknownFields  protoimpl.UnknownFields
@@ -4895,7 +5118,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4907,7 +5130,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4920,7 +5143,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -4965,6 +5188,13 @@ func (x *PromptRequest) GetFiles() []string {
 	return nil
 }
 
+func (x *PromptRequest) GetSkill() *SkillCall {
+	if x != nil {
+		return x.Skill
+	}
+	return nil
+}
+
 func (x *PromptRequest) GetResultSchema() *structpb.Struct {
 	if x != nil {
 		return x.ResultSchema
@@ -4992,7 +5222,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5004,7 +5234,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5017,7 +5247,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -5052,7 +5282,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5064,7 +5294,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5077,7 +5307,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -5133,7 +5363,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5145,7 +5375,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5158,7 +5388,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -5187,7 +5417,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5429,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5442,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -5239,7 +5469,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5251,7 +5481,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5264,7 +5494,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -5284,7 +5514,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5296,7 +5526,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5309,7 +5539,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -5329,7 +5559,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5341,7 +5571,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5354,7 +5584,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -5380,7 +5610,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5392,7 +5622,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5405,7 +5635,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -5448,7 +5678,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5460,7 +5690,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5473,7 +5703,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -5500,7 +5730,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5512,7 +5742,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5525,7 +5755,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -5545,7 +5775,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5557,7 +5787,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5570,7 +5800,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -5590,7 +5820,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5602,7 +5832,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5615,7 +5845,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -5638,7 +5868,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5650,7 +5880,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5663,7 +5893,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -5898,7 +6128,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xbc\b\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x80\t\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -5919,11 +6149,22 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\ftool_waiting\x18\x14 \x01(\v2\x14.pawl.v1.ToolWaitingH\x00R\vtoolWaiting\x12<\n" +
 	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaiting\x129\n" +
 	"\ftask_started\x18\x16 \x01(\v2\x14.pawl.v1.TaskStartedH\x00R\vtaskStarted\x12<\n" +
-	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x121\n" +
+	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x12B\n" +
+	"\x0fskill_activated\x18\x18 \x01(\v2\x17.pawl.v1.SkillActivatedH\x00R\x0eskillActivated\x121\n" +
 	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
 	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
 	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
-	"\x05event\"\x92\x01\n" +
+	"\x05event\"\xf1\x01\n" +
+	"\x0eSkillActivated\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
+	"\x06source\x18\x02 \x01(\x0e2\x1e.pawl.v1.SkillActivated.SourceR\x06source\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12\x16\n" +
+	"\x06digest\x18\x04 \x01(\tR\x06digest\x12\x1b\n" +
+	"\tby_caller\x18\x05 \x01(\bR\bbyCaller\"J\n" +
+	"\x06Source\x12\x16\n" +
+	"\x12SOURCE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSOURCE_PROJECT\x10\x01\x12\x14\n" +
+	"\x10SOURCE_WORKSPACE\x10\x02\"\x92\x01\n" +
 	"\x04Task\x12\x17\n" +
 	"\atask_id\x18\x01 \x01(\tR\x06taskId\x12\x1d\n" +
 	"\n" +
@@ -6011,7 +6252,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x11SubmissionSettled\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
-	"submission\"\x90\a\n" +
+	"submission\"\xba\a\n" +
 	"\n" +
 	"Submission\x12#\n" +
 	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x12\x1d\n" +
@@ -6037,7 +6278,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fcancellation\x18\x10 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\x12+\n" +
 	"\basked_by\x18\x11 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\x12.\n" +
 	"\twhen_busy\x18\x12 \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\x12,\n" +
-	"\x12host_submission_id\x18\x13 \x01(\tR\x10hostSubmissionId\"[\n" +
+	"\x12host_submission_id\x18\x13 \x01(\tR\x10hostSubmissionId\x12(\n" +
+	"\x05skill\x18\x16 \x01(\v2\x12.pawl.v1.SkillCallR\x05skill\"[\n" +
 	"\x06Status\x12\x16\n" +
 	"\x12STATUS_UNSPECIFIED\x10\x00\x12\x11\n" +
 	"\rSTATUS_QUEUED\x10\x01\x12\x12\n" +
@@ -6061,7 +6303,10 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12$\n" +
 	"\x05usage\x18\x02 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12*\n" +
-	"\x04data\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x04data\"\xc7\x02\n" +
+	"\x04data\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x04data\"L\n" +
+	"\tSkillCall\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12+\n" +
+	"\x04args\x18\x02 \x01(\v2\x17.google.protobuf.StructR\x04args\"\xf1\x02\n" +
 	"\rSubmitRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
@@ -6069,14 +6314,15 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
 	"onBehalfOf\x12&\n" +
 	"\x06images\x18\x05 \x03(\v2\x0e.pawl.v1.ImageR\x06images\x12\x14\n" +
-	"\x05files\x18\x06 \x03(\tR\x05files\x12<\n" +
+	"\x05files\x18\x06 \x03(\tR\x05files\x12(\n" +
+	"\x05skill\x18\a \x01(\v2\x12.pawl.v1.SkillCallR\x05skill\x12<\n" +
 	"\rresult_schema\x18\b \x01(\v2\x17.google.protobuf.StructR\fresultSchema\x12.\n" +
 	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"a\n" +
 	"\x0eSubmitResponse\x123\n" +
 	"\n" +
 	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
 	"submission\x12\x1a\n" +
-	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xc7\x02\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xf1\x02\n" +
 	"\rPromptRequest\x12%\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyR\x03key\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12'\n" +
@@ -6084,7 +6330,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\fon_behalf_of\x18\x04 \x01(\tR\n" +
 	"onBehalfOf\x12&\n" +
 	"\x06images\x18\x05 \x03(\v2\x0e.pawl.v1.ImageR\x06images\x12\x14\n" +
-	"\x05files\x18\x06 \x03(\tR\x05files\x12<\n" +
+	"\x05files\x18\x06 \x03(\tR\x05files\x12(\n" +
+	"\x05skill\x18\a \x01(\v2\x12.pawl.v1.SkillCallR\x05skill\x12<\n" +
 	"\rresult_schema\x18\b \x01(\v2\x17.google.protobuf.StructR\fresultSchema\x12.\n" +
 	"\twhen_busy\x18\t \x01(\x0e2\x11.pawl.v1.WhenBusyR\bwhenBusy\"m\n" +
 	"\x0ePromptResponse\x123\n" +
@@ -6194,251 +6441,260 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_sessions_proto_rawDescData
 }
 
-var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 80)
+var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
 	(WhenBusy)(0),                   // 2: pawl.v1.WhenBusy
-	(Submission_Status)(0),          // 3: pawl.v1.Submission.Status
-	(*SessionKey)(nil),              // 4: pawl.v1.SessionKey
-	(*Session)(nil),                 // 5: pawl.v1.Session
-	(*ForkPoint)(nil),               // 6: pawl.v1.ForkPoint
-	(*ListSessionsRequest)(nil),     // 7: pawl.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),    // 8: pawl.v1.ListSessionsResponse
-	(*GetSessionRequest)(nil),       // 9: pawl.v1.GetSessionRequest
-	(*GetSessionResponse)(nil),      // 10: pawl.v1.GetSessionResponse
-	(*RebindSessionRequest)(nil),    // 11: pawl.v1.RebindSessionRequest
-	(*RebindSessionResponse)(nil),   // 12: pawl.v1.RebindSessionResponse
-	(*CreateSessionRequest)(nil),    // 13: pawl.v1.CreateSessionRequest
-	(*CreateSessionResponse)(nil),   // 14: pawl.v1.CreateSessionResponse
-	(*UpdateSessionRequest)(nil),    // 15: pawl.v1.UpdateSessionRequest
-	(*UpdateSessionResponse)(nil),   // 16: pawl.v1.UpdateSessionResponse
-	(*ForkSessionRequest)(nil),      // 17: pawl.v1.ForkSessionRequest
-	(*ForkSessionResponse)(nil),     // 18: pawl.v1.ForkSessionResponse
-	(*RewindSessionRequest)(nil),    // 19: pawl.v1.RewindSessionRequest
-	(*RewindSessionResponse)(nil),   // 20: pawl.v1.RewindSessionResponse
-	(*ExportSessionRequest)(nil),    // 21: pawl.v1.ExportSessionRequest
-	(*ExportSessionResponse)(nil),   // 22: pawl.v1.ExportSessionResponse
-	(*ExportedCall)(nil),            // 23: pawl.v1.ExportedCall
-	(*ListEntriesRequest)(nil),      // 24: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 25: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 26: pawl.v1.Entry
-	(*Speaker)(nil),                 // 27: pawl.v1.Speaker
-	(*Message)(nil),                 // 28: pawl.v1.Message
-	(*Block)(nil),                   // 29: pawl.v1.Block
-	(*Thinking)(nil),                // 30: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 31: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 32: pawl.v1.ToolResult
-	(*Image)(nil),                   // 33: pawl.v1.Image
-	(*GetImageRequest)(nil),         // 34: pawl.v1.GetImageRequest
-	(*GetImageResponse)(nil),        // 35: pawl.v1.GetImageResponse
-	(*Usage)(nil),                   // 36: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 37: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 38: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 39: pawl.v1.Event
-	(*Task)(nil),                    // 40: pawl.v1.Task
-	(*TaskStarted)(nil),             // 41: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 42: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 43: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 44: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 45: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 46: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 47: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 48: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 49: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 50: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 51: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 52: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 53: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 54: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 55: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 56: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 57: pawl.v1.Submission
-	(*Cancellation)(nil),            // 58: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 59: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 60: pawl.v1.Error
-	(*PromptResult)(nil),            // 61: pawl.v1.PromptResult
-	(*SubmitRequest)(nil),           // 62: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 63: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 64: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 65: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 66: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 67: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 68: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 69: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 70: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 71: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 72: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 73: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 74: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 75: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 76: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 77: pawl.v1.AbortSessionResponse
-	nil,                             // 78: pawl.v1.Session.LabelsEntry
-	nil,                             // 79: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 80: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 81: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 82: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 83: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 84: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 85: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 86: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 87: google.protobuf.Value
+	(SkillActivated_Source)(0),      // 3: pawl.v1.SkillActivated.Source
+	(Submission_Status)(0),          // 4: pawl.v1.Submission.Status
+	(*SessionKey)(nil),              // 5: pawl.v1.SessionKey
+	(*Session)(nil),                 // 6: pawl.v1.Session
+	(*ForkPoint)(nil),               // 7: pawl.v1.ForkPoint
+	(*ListSessionsRequest)(nil),     // 8: pawl.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),    // 9: pawl.v1.ListSessionsResponse
+	(*GetSessionRequest)(nil),       // 10: pawl.v1.GetSessionRequest
+	(*GetSessionResponse)(nil),      // 11: pawl.v1.GetSessionResponse
+	(*RebindSessionRequest)(nil),    // 12: pawl.v1.RebindSessionRequest
+	(*RebindSessionResponse)(nil),   // 13: pawl.v1.RebindSessionResponse
+	(*CreateSessionRequest)(nil),    // 14: pawl.v1.CreateSessionRequest
+	(*CreateSessionResponse)(nil),   // 15: pawl.v1.CreateSessionResponse
+	(*UpdateSessionRequest)(nil),    // 16: pawl.v1.UpdateSessionRequest
+	(*UpdateSessionResponse)(nil),   // 17: pawl.v1.UpdateSessionResponse
+	(*ForkSessionRequest)(nil),      // 18: pawl.v1.ForkSessionRequest
+	(*ForkSessionResponse)(nil),     // 19: pawl.v1.ForkSessionResponse
+	(*RewindSessionRequest)(nil),    // 20: pawl.v1.RewindSessionRequest
+	(*RewindSessionResponse)(nil),   // 21: pawl.v1.RewindSessionResponse
+	(*ExportSessionRequest)(nil),    // 22: pawl.v1.ExportSessionRequest
+	(*ExportSessionResponse)(nil),   // 23: pawl.v1.ExportSessionResponse
+	(*ExportedCall)(nil),            // 24: pawl.v1.ExportedCall
+	(*ListEntriesRequest)(nil),      // 25: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 26: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 27: pawl.v1.Entry
+	(*Speaker)(nil),                 // 28: pawl.v1.Speaker
+	(*Message)(nil),                 // 29: pawl.v1.Message
+	(*Block)(nil),                   // 30: pawl.v1.Block
+	(*Thinking)(nil),                // 31: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 32: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 33: pawl.v1.ToolResult
+	(*Image)(nil),                   // 34: pawl.v1.Image
+	(*GetImageRequest)(nil),         // 35: pawl.v1.GetImageRequest
+	(*GetImageResponse)(nil),        // 36: pawl.v1.GetImageResponse
+	(*Usage)(nil),                   // 37: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 38: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 39: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 40: pawl.v1.Event
+	(*SkillActivated)(nil),          // 41: pawl.v1.SkillActivated
+	(*Task)(nil),                    // 42: pawl.v1.Task
+	(*TaskStarted)(nil),             // 43: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 44: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 45: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 46: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 47: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 48: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 49: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 50: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 51: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 52: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 53: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 54: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 55: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 56: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 57: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 58: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 59: pawl.v1.Submission
+	(*Cancellation)(nil),            // 60: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 61: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 62: pawl.v1.Error
+	(*PromptResult)(nil),            // 63: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 64: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 65: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 66: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 67: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 68: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 69: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 70: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 71: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 72: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 73: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 74: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 75: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 76: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 77: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 78: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 79: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 80: pawl.v1.AbortSessionResponse
+	nil,                             // 81: pawl.v1.Session.LabelsEntry
+	nil,                             // 82: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 83: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 84: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 85: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 86: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 87: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 88: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 89: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 90: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
-	4,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	84,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	78,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	85,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
-	6,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	79,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
-	5,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
-	4,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
-	5,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
-	5,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
-	4,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	80,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	85,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
-	5,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	81,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	85,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
-	5,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	82,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	85,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
-	5,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	5,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
-	5,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
-	26,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	57,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
-	23,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	84,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	84,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
-	26,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	28,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	84,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	27,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
-	29,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	36,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	30,  // 33: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	31,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	32,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	33,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	85,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	33,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	85,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	33,  // 40: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
+	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
+	87,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	88,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
+	82,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
+	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
+	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
+	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
+	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
+	83,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	88,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
+	84,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	88,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
+	85,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	88,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
+	6,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
+	6,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
+	27,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
+	59,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	24,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
+	87,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	87,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	27,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	29,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	87,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	28,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
+	30,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	37,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	31,  // 33: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	32,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	33,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	34,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	88,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	34,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	88,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	34,  // 40: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 41: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	39,  // 42: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	84,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	40,  // 44: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	43,  // 45: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	45,  // 46: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	46,  // 47: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	47,  // 48: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	48,  // 49: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	50,  // 50: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	52,  // 51: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	55,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	56,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	51,  // 54: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	49,  // 55: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	41,  // 56: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	42,  // 57: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	44,  // 58: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	53,  // 59: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	54,  // 60: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	26,  // 61: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 62: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	60,  // 63: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	61,  // 64: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	86,  // 65: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	26,  // 66: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	26,  // 67: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	26,  // 68: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	84,  // 69: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	84,  // 70: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	83,  // 71: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	84,  // 72: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	84,  // 73: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	86,  // 74: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	57,  // 75: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	4,   // 76: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	3,   // 77: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 78: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	60,  // 79: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	61,  // 80: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	84,  // 81: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	84,  // 82: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	84,  // 83: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	58,  // 84: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	27,  // 85: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 86: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	59,  // 87: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	36,  // 88: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	87,  // 89: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	4,   // 90: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	33,  // 91: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	85,  // 92: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 93: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	57,  // 94: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	4,   // 95: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	33,  // 96: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	85,  // 97: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 98: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	57,  // 99: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	39,  // 100: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	86,  // 101: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	57,  // 102: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	86,  // 103: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	57,  // 104: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	57,  // 105: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	57,  // 106: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	57,  // 107: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	57,  // 108: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	7,   // 109: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	9,   // 110: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	24,  // 111: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	34,  // 112: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	37,  // 113: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	11,  // 114: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	13,  // 115: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	15,  // 116: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	17,  // 117: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	19,  // 118: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	21,  // 119: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	62,  // 120: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	64,  // 121: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	68,  // 122: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	70,  // 123: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	72,  // 124: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	74,  // 125: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	76,  // 126: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	66,  // 127: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	8,   // 128: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	10,  // 129: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	25,  // 130: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	35,  // 131: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	38,  // 132: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	12,  // 133: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	14,  // 134: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	16,  // 135: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	18,  // 136: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	20,  // 137: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	22,  // 138: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	63,  // 139: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	65,  // 140: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	69,  // 141: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	71,  // 142: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	73,  // 143: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	75,  // 144: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	77,  // 145: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	67,  // 146: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	128, // [128:147] is the sub-list for method output_type
-	109, // [109:128] is the sub-list for method input_type
-	109, // [109:109] is the sub-list for extension type_name
-	109, // [109:109] is the sub-list for extension extendee
-	0,   // [0:109] is the sub-list for field type_name
+	40,  // 42: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	87,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	42,  // 44: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	45,  // 45: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	47,  // 46: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	48,  // 47: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	49,  // 48: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	50,  // 49: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	52,  // 50: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	54,  // 51: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	57,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	58,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	53,  // 54: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	51,  // 55: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	43,  // 56: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	44,  // 57: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	41,  // 58: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
+	46,  // 59: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	55,  // 60: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	56,  // 61: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	3,   // 62: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	27,  // 63: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 64: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	62,  // 65: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	63,  // 66: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	89,  // 67: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	27,  // 68: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	27,  // 69: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	27,  // 70: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	87,  // 71: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	87,  // 72: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	86,  // 73: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	87,  // 74: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	87,  // 75: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	89,  // 76: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	59,  // 77: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 78: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 79: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 80: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	62,  // 81: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	63,  // 82: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	87,  // 83: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	87,  // 84: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	87,  // 85: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	60,  // 86: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	28,  // 87: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 88: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	64,  // 89: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	61,  // 90: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	37,  // 91: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	90,  // 92: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	88,  // 93: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 94: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	34,  // 95: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	64,  // 96: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	88,  // 97: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 98: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	59,  // 99: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 100: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	34,  // 101: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	64,  // 102: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	88,  // 103: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 104: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	59,  // 105: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	40,  // 106: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	89,  // 107: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	59,  // 108: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	89,  // 109: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	59,  // 110: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	59,  // 111: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	59,  // 112: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	59,  // 113: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	59,  // 114: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 115: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 116: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	25,  // 117: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	35,  // 118: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	38,  // 119: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 120: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 121: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 122: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 123: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	20,  // 124: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	22,  // 125: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	65,  // 126: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	67,  // 127: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	71,  // 128: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	73,  // 129: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	75,  // 130: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	77,  // 131: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	79,  // 132: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	69,  // 133: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 134: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 135: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	26,  // 136: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	36,  // 137: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	39,  // 138: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 139: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 140: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 141: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 142: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	21,  // 143: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	23,  // 144: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	66,  // 145: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	68,  // 146: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	72,  // 147: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	74,  // 148: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	76,  // 149: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	78,  // 150: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	80,  // 151: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	70,  // 152: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	134, // [134:153] is the sub-list for method output_type
+	115, // [115:134] is the sub-list for method input_type
+	115, // [115:115] is the sub-list for extension type_name
+	115, // [115:115] is the sub-list for extension extendee
+	0,   // [0:115] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -6479,6 +6735,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_ModelWaiting)(nil),
 		(*Event_TaskStarted)(nil),
 		(*Event_TaskFinished)(nil),
+		(*Event_SkillActivated)(nil),
 		(*Event_Steered)(nil),
 		(*Event_ToolProgress)(nil),
 		(*Event_ToolsChanged)(nil),
@@ -6488,8 +6745,8 @@ func file_pawl_v1_sessions_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   80,
+			NumEnums:      5,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -32,6 +32,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 	"github.com/pawl-dev/pawl/services/control/tool/command"
 )
@@ -86,6 +87,7 @@ type Definition struct {
 	// Offered+name.
 	Tools     []string `json:"tools"`
 	Subagents []string `json:"subagents,omitempty"` // by name; the definitions are in Team
+	Skills    []string `json:"skills,omitempty"`    // by name, sorted; they are in SkillFolders
 	Limits    Limits   `json:"limits"`
 	// Compaction says when and how long conversations are summarised; nil is by default.
 	Compaction *Compaction `json:"compaction,omitempty"`
@@ -99,6 +101,8 @@ type Definition struct {
 	Commands map[string]command.Definition `json:"commands,omitempty"`
 	// MCP are the servers whose tools Tools names, by the server's name.
 	MCP map[string]mcp.Definition `json:"mcp,omitempty"`
+	// SkillFolders are the skills that Skills names.
+	SkillFolders map[string]skill.Skill `json:"skill_folders,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
 	// loaded. They have no Team of their own: see Subagent.
 	Team map[string]Definition `json:"team,omitempty"`
@@ -174,6 +178,8 @@ func (d Definition) clone() Definition {
 	d.Sandbox.Labels = maps.Clone(d.Sandbox.Labels)
 	d.Tools = slices.Clone(d.Tools)
 	d.Subagents = slices.Clone(d.Subagents)
+	d.Skills = slices.Clone(d.Skills)
+	d.SkillFolders = maps.Clone(d.SkillFolders)
 	d.Expose = slices.Clone(d.Expose)
 	if d.Compaction != nil {
 		c := *d.Compaction
@@ -221,7 +227,7 @@ func (d Definition) Digest() string {
 	if d.Expose == nil {
 		d.Expose = []Surface{}
 	}
-	content, err := json.Marshal(d)
+	content, err := json.Marshal(d.withoutFiles())
 	if err != nil {
 		panic(err) // only a cost limit that is no number, which Parse refuses
 	}

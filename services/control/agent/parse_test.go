@@ -148,7 +148,6 @@ func TestParseRefuses(t *testing.T) {
 			`3: thinking: must be one of off, minimal, low, medium, high, xhigh, got "hard"`,
 		},
 		"thinking bool":  {"thinking: true", "3: thinking: must be text, got true or false; put it in quotes"},
-		"skills":         {"skills: [triage]", "3: skills: not yet supported"},
 		"subagents text": {"subagents: researcher", "3: subagents: must be a list, got text"},
 		"subagent twice": {"subagents: [b, b]\ntools: [task]", "3: subagents: b is given twice"},
 		"subagent's name": {

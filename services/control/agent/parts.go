@@ -26,7 +26,7 @@ type kind struct {
 }
 
 // kinds are all that there are. Parts of one list must not stand for the same entry.
-var kinds = []kind{commands, servers}
+var kinds = []kind{commands, servers, folders}
 
 // kindOf is a kind of parts of one type, which field holds in a definition, by name. The JSON form of a P is a part of
 // the definition's, and so of its digest. read reports every problem, one line each, with file, line and key. A P is

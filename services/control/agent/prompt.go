@@ -17,12 +17,15 @@ const headless = "You work on your own, inside an automated system. No human fol
 	"way and what is " +
 	"done so far. Your last message is what gets read: it must make sense on its own."
 
-// SystemPrompt assembles the system prompt: how to work without a human, the instructions, the surroundings. Equal
-// arguments give equal prompts.
+// SystemPrompt assembles the system prompt: how to work without a human, the instructions, skills, the surroundings.
+// Equal arguments give equal prompts.
 func SystemPrompt(d Definition, s Surroundings) string {
 	parts := []string{headless}
 	if d.Instructions != "" {
 		parts = append(parts, d.Instructions)
+	}
+	if catalogue := d.catalogue(); catalogue != "" {
+		parts = append(parts, catalogue)
 	}
 	if s.Date != "" {
 		parts = append(parts, "Date: "+s.Date)

@@ -147,7 +147,8 @@ func encodeSubmission(s submission.Submission) *pawlv1.Submission {
 		SubmissionId: s.ID, SessionId: s.SessionID, Key: encodeKey(s.Key), Seq: s.Seq, Status: pawlv1.Submission_Status(s.Status + 1),
 		Outcome: encodeOutcome(s.Outcome), AcceptedAt: stamp(s.AcceptedAt), StartedAt: stamp(s.StartedAt), SettledAt: stamp(s.SettledAt),
 		AbortRequested: s.AbortRequested, AgentDigest: s.AgentDigest, Turn: int32(s.Turn), Attempts: int32(s.Attempts),
-		AskedBy: encodeSpeaker(s.AskedBy), WhenBusy: pawlv1.WhenBusy(s.WhenBusy + 1), HostSubmissionId: s.Host,
+		AskedBy: encodeSpeaker(s.AskedBy), Skill: encodeSkill(s.Options.Skill),
+		WhenBusy: pawlv1.WhenBusy(s.WhenBusy + 1), HostSubmissionId: s.Host,
 	}
 	if s.Status == submission.Joined {
 		out.Status = pawlv1.Submission_STATUS_RUNNING

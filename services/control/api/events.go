@@ -100,6 +100,8 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_ToolsChanged{ToolsChanged: &pawlv1.ToolsChanged{
 			Added: e.Tools.Added, Removed: e.Tools.Removed, Missing: cleaned(e.Tools.Missing),
 		}}
+	case event.SkillActivated:
+		out.Event = encodeSkillActivated(e.Skill)
 	case event.TaskStarted, event.TaskFinished:
 		encodeTask(e, out)
 	case event.Settled:

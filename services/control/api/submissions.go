@@ -31,6 +31,7 @@ type prompt interface {
 	GetFiles() []string
 	GetResultSchema() *structpb.Struct
 	GetWhenBusy() pawlv1.WhenBusy
+	GetSkill() *pawlv1.SkillCall
 }
 
 // input is a prompt that the caller may make.
@@ -38,7 +39,11 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	in := submission.Input{
 		Key: decodeKey(ctx, req.GetKey()), Message: req.GetMessage(), IdempotencyKey: req.GetIdempotencyKey(),
 	}
-	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
+	var err error
+	if in.Options.Skill, err = decodeSkill(req.GetSkill()); err != nil {
+		return in, err
+	}
+	err = may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
 	if err != nil {
 		return in, s.deps.withKnown(ctx, err)
 	}

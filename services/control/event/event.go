@@ -54,6 +54,7 @@ type Event struct {
 	Output     *Output     `json:"o,omitempty"`
 	Wait       *Wait       `json:"w,omitempty"`
 	Task       *Task       `json:"k,omitempty"`
+	Skill      *Skill      `json:"sk,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
 	Compaction *Compaction `json:"y,omitempty"`
 	Progress   *Progress   `json:"g,omitempty"`
@@ -87,6 +88,15 @@ type Loop struct {
 	Session string `json:"s"`
 	// Root is the submission of the session that the event is in: the root of the tree of loops.
 	Root string `json:"r"`
+}
+
+// Skill is one that was activated.
+type Skill struct {
+	Name     string `json:"n"`
+	Source   string `json:"s"`           // project or workspace
+	Path     string `json:"p,omitempty"` // of its files, from the working directory; "" when it has none there
+	Digest   string `json:"d,omitempty"`
+	ByCaller bool   `json:"c,omitempty"` // the caller has started with it, and no model has asked for it
 }
 
 // Task is what a loop was asked to do, and as whom. The prompt is the first entry of its conversation.

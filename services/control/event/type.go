@@ -22,6 +22,7 @@ var (
 	// A compaction that has started finishes, unless its submission restarts or settles before.
 	CompactionStarted  = declare("compaction_started", other)  // Compaction
 	CompactionFinished = declare("compaction_finished", other) // Compaction
+	SkillActivated     = declare("skill_activated", other)     // EntrySeq: its instructions; Skill
 	TaskStarted        = declare("task_started", other)        // EntrySeq: the prompt; Task
 	TaskFinished       = declare("task_finished", other)       // Settlement; Task.Agent and Duration
 	Steered            = declare("steered", other)             // EntrySeq: an input that has joined; Joined

@@ -3,6 +3,9 @@ package lane
 import (
 	"encoding/json"
 	"fmt"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/skill"
 )
 
 // Options is what the caller of a loop asks for beside its input: of a root, with the submission; of a sub-agent, its
@@ -12,7 +15,31 @@ type Options struct {
 	ResultSchema json.RawMessage `json:"result_schema,omitempty"`
 	// Compact asks for a summary of the conversation instead of an answer. The input is never told to a model.
 	Compact bool `json:"compact,omitempty"`
+	// Skill is one that the loop begins with; nil is none.
+	Skill *SkillCall `json:"skill,omitempty"`
 }
+
+// SkillCall is a skill and what it is given.
+type SkillCall struct {
+	Name string          `json:"name"`
+	Args json.RawMessage `json:"args,omitempty"` // an object
+}
+
+// Check says what is wrong with a skill that is asked for: ErrSkill.
+func (c *SkillCall) Check() error {
+	switch {
+	case !skill.ValidName(c.Name):
+		return ErrSkill.WithFacts(map[string]string{"field": "skill.name"}, "skill.name must be the name of a skill: "+
+			"1 to %d of a-z, 0-9 and single hyphens between them", skill.MaxName)
+	case len(c.Args) > skill.MaxArguments:
+		return ErrSkill.WithFacts(map[string]string{"field": "skill.args"}, "skill.args has %d bytes of JSON, at most "+
+			"%d are possible; put long texts into the message", len(c.Args), skill.MaxArguments)
+	}
+	return nil
+}
+
+// ErrSkill refuses a skill that no agent can have.
+var ErrSkill = errs.New(errs.InvalidArgument, "SKILL_CALL_INVALID", "the skill cannot be one")
 
 // Encode is the options as they are stored, "" when they ask for nothing. Equal options have equal texts.
 func (o Options) Encode() (string, error) {

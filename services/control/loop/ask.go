@@ -48,8 +48,8 @@ func (l *loop) ask(ctx context.Context) error {
 	if err != nil {
 		return l.settle(ctx, modelStop(err))
 	}
-	if err := l.tell(ctx, m); err != nil {
-		return err
+	if err := l.tell(ctx, m); err != nil || l.end.stop != nil {
+		return err // stopped, Next decides
 	}
 	req := l.request()
 	place, err := l.takeStream(ctx)
@@ -318,7 +318,7 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 		Turn:     l.record(req, a, ""),
 	}
 	e := l.entry(&s, session.Assistant, m)
-	if asked := l.as.tools.Read(m); len(asked) > 0 {
+	if asked := l.read(m); len(asked) > 0 {
 		return l.callTools(ctx, s, e, asked)
 	}
 	if l.structured() {

@@ -141,9 +141,14 @@ func (l *loop) requestOf(ctx context.Context, c *toolCall) (tool.Asked, error) {
 }
 
 func (l *loop) wanted() fleet.Wanted {
-	w := fleet.Wanted{
-		Tenant: l.tree.key.Tenant, Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin, Roughly: l.turn.roughly,
-	}
+	w := l.needs()
+	w.Roughly = l.turn.roughly
+	return w
+}
+
+// needs is what the workspace needs of an executor. It may be called by another goroutine than the loop's.
+func (l *loop) needs() fleet.Wanted {
+	w := fleet.Wanted{Tenant: l.tree.key.Tenant, Executor: l.tree.bound(), Builtin: l.tree.deps.Builtin}
 	if s := l.as.def.Sandbox; s.Kind == agent.SandboxExecutor {
 		w.Labels = s.Labels
 	}
@@ -260,8 +265,14 @@ func (l *loop) results(ctx context.Context, s *lane.Step) error {
 	for i, a := range asked {
 		var reply tool.Reply
 		c := byIndex[i]
-		if c != nil {
+		switch {
+		case c != nil:
 			reply = c.reply
+		case a.Refused == nil: // by a skill of a conversation that was not read since a take-over
+			if err := l.catchUp(ctx); err != nil {
+				return err
+			}
+			a.Refused = l.forbids(a.Call)
 		}
 		if _, closes := reply.(tool.Closing); closes && closed {
 			reply = tool.Failure{Reason: "TOO_LATE", Message: "Another call of this answer has ended the work before."}

@@ -26,7 +26,9 @@ type supply struct {
 
 // asOffer is the loop as sources see it.
 func (l *loop) asOffer() Offer {
-	return Offer{Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound()}
+	return Offer{
+		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound(), Activate: l.activate,
+	}
 }
 
 // versions are those of all sources that change.

@@ -109,6 +109,7 @@ func (l *loop) entry(s *lane.Step, kind session.Kind, m model.Message) session.E
 		// as the stores keep it: live watchers see what later ones read
 		CreatedAt: time.Now().Truncate(time.Microsecond),
 	}
+	e.Message.Keep = kind == session.Workspace || len(activations(e)) > 0
 	stored := e
 	stored.Images = images // watchers hold the entry for as long as they like
 	s.Entries = append(s.Entries, stored)
@@ -117,6 +118,7 @@ func (l *loop) entry(s *lane.Step, kind session.Kind, m model.Message) session.E
 		t = event.Started
 	}
 	s.Events = append(s.Events, l.event(event.Event{Type: t, EntrySeq: e.Seq, Entry: &e}))
+	l.announce(s, e)
 	return e
 }
 

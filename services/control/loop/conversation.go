@@ -6,11 +6,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 const (
@@ -32,15 +32,15 @@ const (
 // not there.
 type conversation struct {
 	head     int64
-	last     session.Entry     // of head
-	began    time.Time         // of the first entry
-	live     []session.Entry   // see session.Live
-	messages []model.Message   // the context that they are
-	digest   [sha256.Size]byte // of the live entries
-	bytes    int               // that it takes, about
-	tokens   int64             // of the messages, about
-	memo     model.Memo        // what the model has made of the messages
-	told     *workspace.Facts  // what it was told of the workspace last, nil for nothing
+	last     session.Entry         // of head
+	began    time.Time             // of the first entry
+	live     []session.Entry       // see session.Live
+	messages []model.Message       // the context that they are
+	digest   [sha256.Size]byte     // of the live entries
+	bytes    int                   // that it takes, about
+	tokens   int64                 // of the messages, about
+	memo     model.Memo            // what the model has made of the messages
+	known    atomic.Pointer[known] // see remember; nil for nothing
 }
 
 func (c *conversation) add(e session.Entry) error {
@@ -86,6 +86,7 @@ func (c *conversation) count(m model.Message, times int) {
 // rebuild makes the conversation of what is live.
 func (c *conversation) rebuild(live []session.Entry) error {
 	c.live, c.messages, c.memo = nil, nil, model.Memo{}
+	c.known.Store(nil)
 	c.digest, c.bytes, c.tokens = [sha256.Size]byte{}, 0, 0
 	for _, e := range live {
 		body, err := e.Encode()

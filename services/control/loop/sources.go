@@ -31,6 +31,7 @@ type Offer struct {
 	Loop       lane.Loop // its row: tenant, session, options
 	Depth      int       // of sub-agents, 0 for the root
 	Executor   string    // that the workspace is bound to, "" while there is none
+	Activate   tool.Run  // carries out activations of skills; nil while nothing will be called
 
 	missing *[]string
 }
@@ -42,9 +43,11 @@ func (o Offer) Miss(text string) {
 	}
 }
 
-// Sources are those that every control has, in order: built-in tools, task, command tools, and those by which a loop
-// ends that has to end with a structured result. Tools of later sources come behind theirs.
-func Sources() []Source { return []Source{Fixed(builtin.Tools()), tasks{}, commands{}, results{}} }
+// Sources are those that every control has, in order: built-in tools, task, skills, command tools, and those by
+// which a loop ends that has to end with a structured result. Tools of later sources come behind theirs.
+func Sources() []Source {
+	return []Source{Fixed(builtin.Tools()), tasks{}, skills{}, commands{}, results{}}
+}
 
 // Gather is what a source has for a loop, and what it says is missing.
 func Gather(ctx context.Context, s Source, of Offer) (set tool.Set, missing []string, err error) {
@@ -174,5 +177,6 @@ func (l *loop) read(answer model.Message) []tool.Asked {
 			asked[c.Index] = tool.Accepted(a.Block, tool.Kind(c.Kind), c.Safety)
 		}
 	}
+	l.narrow(asked)
 	return asked
 }

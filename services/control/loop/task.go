@@ -202,6 +202,9 @@ func (l *loop) runFunction(ctx context.Context, c *toolCall) error {
 	work.ID = c.ID
 	run := work.Run
 	if c.watch.Inherited {
+		if err := l.catchUp(ctx); err != nil { // for what it says of skills
+			return err
+		}
 		run = work.RunAgain
 	}
 	ctx, c.cancel = context.WithCancel(ctx)

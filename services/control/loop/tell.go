@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -16,14 +17,30 @@ import (
 
 // remember notes what an entry says that the loop decides by.
 func (c *conversation) remember(e session.Entry) error {
-	if e.Kind != session.Workspace || len(e.Message.Content) == 0 {
+	next := known{}
+	if before := c.known.Load(); before != nil {
+		next = *before
+	}
+	switch found := activations(e); {
+	case len(found) > 0:
+		next.active = slices.Concat(next.active, found)
+	case e.Kind == session.Workspace && len(e.Message.Content) > 0:
+		next.told = &workspace.Facts{}
+		if err := json.Unmarshal(e.Message.Content[0].Details, next.told); err != nil {
+			return &session.UnreadableError{Seq: e.Seq, Err: err}
+		}
+	default:
 		return nil
 	}
-	var facts workspace.Facts
-	if err := json.Unmarshal(e.Message.Content[0].Details, &facts); err != nil {
-		return &session.UnreadableError{Seq: e.Seq, Err: err}
+	c.known.Store(&next)
+	return nil
+}
+
+// toldWorkspace is what the model was told of the workspace last, nil for nothing.
+func (c *conversation) toldWorkspace() *workspace.Facts {
+	if known := c.known.Load(); known != nil {
+		return known.told
 	}
-	c.told = &facts
 	return nil
 }
 
@@ -31,6 +48,12 @@ func (c *conversation) remember(e session.Entry) error {
 type beside struct {
 	first bool // this process began the loop, so that no other has asked its model
 	told  bool
+}
+
+// known is what a conversation says that its loop decides by. It never changes.
+type known struct {
+	told   *workspace.Facts // of the workspace, the last time; nil is nothing
+	active []activated
 }
 
 // tell adds to the conversation what belongs beside the input, before the model is asked for the first time. What is
@@ -43,10 +66,13 @@ func (l *loop) tell(ctx context.Context, m model.Model) error {
 	l.beside.told = true
 	s, with := lane.Step{}, lane.With{}
 	// An owner before may have asked the model with what was told by then.
-	if l.beside.first || l.conversation.told == nil {
+	if l.beside.first || l.conversation.toldWorkspace() == nil {
 		if err := l.tellWorkspace(ctx, m, &s, &with); err != nil {
 			return err
 		}
+	}
+	if err := l.tellSkill(ctx, &s); err != nil {
+		return err
 	}
 	if len(s.Entries) == 0 {
 		return nil
@@ -68,13 +94,13 @@ func (l *loop) tellWorkspace(ctx context.Context, m model.Model, s *lane.Step, w
 	}
 	at := workspace.Place{Executor: e.ID, Cwd: l.cwd()}
 	cwd := joinCwd(e.Root, l.cwd())
-	last := l.conversation.told
+	last := l.conversation.toldWorkspace()
 	anew := last == nil || last.Executor != at.Executor || last.Cwd != cwd
 	seen := workspace.Look(ctx, files, at, cwd, anew)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	text, facts, ok := seen.Tell(last, nil)
+	text, facts, ok := seen.Tell(last, l.as.def.Skills)
 	if !ok {
 		return nil
 	}
@@ -82,7 +108,7 @@ func (l *loop) tellWorkspace(ctx context.Context, m model.Model, s *lane.Step, w
 	if err != nil {
 		return fmt.Errorf("encoding what is known of the workspace: %w", err)
 	}
-	l.entry(s, session.Workspace, model.Message{Role: model.User, Keep: true, Content: []model.Block{{
+	l.entry(s, session.Workspace, model.Message{Role: model.User, Content: []model.Block{{
 		Type: model.TextBlock, Text: text, Details: details,
 	}}})
 	with.Executor = l.binding(e.ID)
@@ -91,7 +117,7 @@ func (l *loop) tellWorkspace(ctx context.Context, m model.Model, s *lane.Step, w
 
 // workspace is the executor that has, or gets, the workspace; ok is false when none is connected that would do.
 func (l *loop) workspace(ctx context.Context) (e fleet.Executor, ok bool, err error) {
-	w := l.wanted()
+	w := l.needs()
 	w.Roughly = true
 	e, ok, err = l.chooseFor(ctx, w)
 	if errors.Is(err, fleet.ErrNotFound) {

@@ -91,15 +91,7 @@ func TestWhatIsToldOfAWorkspaceOnlyGrows(t *testing.T) {
 // kinds are those of a session's entries.
 func (b *bench) kinds(name string) (kinds []session.Kind) {
 	b.Helper()
-	s, err := b.store.FindSession(b.Context(), key(name))
-	if err != nil {
-		b.Fatal(err)
-	}
-	all, err := b.store.Entries(b.Context(), s.ID, 0, 100)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, e := range all {
+	for _, e := range b.entries(name) {
 		kinds = append(kinds, e.Kind)
 	}
 	return kinds

@@ -118,6 +118,9 @@ type Block struct {
 	Opaque json.RawMessage `json:"opaque,omitempty"`
 }
 
+// Beside reports whether a block of a user's message is told beside what the user has said.
+func (b Block) Beside() bool { return b.Type == TextBlock && len(b.Details) > 0 }
+
 // Image is an image given to a model. A journaled one may be named only, by its hash; in a request it has its data.
 type Image struct {
 	MediaType string `json:"media_type"`

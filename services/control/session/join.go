@@ -25,7 +25,7 @@ func Join(messages []model.Message, e Entry) []model.Message {
 	case e.Kind.Beside() && messages[last].Role == model.User:
 		joined := messages[last]
 		own := len(joined.Content)
-		for own > 0 && !beside(joined.Content[own-1]) {
+		for own > 0 && !joined.Content[own-1].Beside() {
 			own--
 		}
 		joined.Content = slices.Concat(joined.Content[:own], e.Message.Content, joined.Content[own:])
@@ -37,9 +37,6 @@ func Join(messages []model.Message, e Entry) []model.Message {
 	}
 	return append(messages, e.Message)
 }
-
-// beside reports whether a block was joined to an input: those have details.
-func beside(b model.Block) bool { return b.Type == model.TextBlock && len(b.Details) > 0 }
 
 // quoted is the content of a message as a part of a user's: the result of a call is a text there, and nothing
 // that is asked for.

@@ -58,6 +58,12 @@ func digest(files []File) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// Fingerprint tells instructions from others.
+func Fingerprint(body string) string {
+	sum := sha256.Sum256([]byte(body))
+	return hex.EncodeToString(sum[:])
+}
+
 // loader reads the files of a folder.
 type loader struct {
 	dir      string

@@ -39,6 +39,8 @@ const (
 	// MaxBody bounds the bytes of the instructions, MaxLines their lines: one result of a tool shows them as a whole.
 	MaxBody  = 40 << 10
 	MaxLines = 1800
+	// MaxArguments bounds the bytes of the arguments of an activation.
+	MaxArguments = 4 << 10
 )
 
 // Skill is one skill. Its JSON form is a part of the definitions of agents that name it.
@@ -166,10 +168,39 @@ func (g Grant) String() string {
 	return g.Tool + "(" + g.Command + ":*)"
 }
 
+// Source is where a skill comes from.
+type Source string
+
+// Sources of skills.
+const (
+	OfProject   Source = "project"
+	OfWorkspace Source = "workspace"
+)
+
+// Activation is a skill whose instructions a model has been told.
+type Activation struct {
+	Name    string
+	Source  Source
+	Path    string // of its files, from the working directory; "" when there are none
+	Digest  string // of a skill of the project
+	Allowed []Grant
+}
+
+// Grants reads a list that Told has written, or that a skill has.
+func Grants(told string) []Grant {
+	if told == nothing {
+		return []Grant{}
+	}
+	all, _ := grants(told)
+	return all
+}
+
+const nothing = "none"
+
 // Told is a list of grants for a message.
 func Told(all []Grant) string {
 	if len(all) == 0 {
-		return "none"
+		return nothing
 	}
 	list := make([]string, len(all))
 	for i, g := range all {

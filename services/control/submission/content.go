@@ -11,6 +11,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/picture"
 	"github.com/pawl-dev/pawl/services/control/tool/result"
@@ -56,8 +57,11 @@ func (in *Input) check() error {
 	switch blank := strings.TrimSpace(in.Message) == ""; {
 	case len(in.Message) > MaxMessage:
 		return ErrMessageTooLarge
-	case blank && !in.MayBeBlank && !in.Options.Compact && len(in.Images) == 0:
+	case blank && !in.MayBeBlank && !in.Options.Compact && len(in.Images) == 0 && in.Options.Skill == nil:
 		return ErrMessageEmpty
+	}
+	if err := in.checkSkill(); err != nil {
+		return err
 	}
 	if s := in.Options.ResultSchema; s != nil {
 		if in.WhenBusy == Steer {
@@ -79,6 +83,18 @@ func (in *Input) check() error {
 		}
 	}
 	return nil
+}
+
+func (in *Input) checkSkill() error {
+	switch start := in.Options.Skill; {
+	case start == nil:
+		return nil
+	case in.WhenBusy == Steer:
+		return lane.ErrSkill.With(
+			"what joins a running submission cannot start with a skill: let it queue, or interrupt")
+	default:
+		return start.Check()
+	}
 }
 
 func (in *Input) checkImages() error {
@@ -107,7 +123,10 @@ func (in *Input) checkImages() error {
 // some seconds.
 func (in *Input) message(ctx context.Context) (model.Message, error) {
 	m := model.Message{Role: model.User, From: in.By}
-	if len(in.Images) == 0 || strings.TrimSpace(in.Message) != "" {
+	switch blank, start := strings.TrimSpace(in.Message) == "", in.Options.Skill; {
+	case blank && start != nil:
+		m.Content = append(m.Content, model.Block{Type: model.TextBlock, Text: "Use the skill " + start.Name + "."})
+	case !blank || len(in.Images) == 0:
 		m.Content = append(m.Content, model.Block{Type: model.TextBlock, Text: in.Message})
 	}
 	for _, path := range in.Files {

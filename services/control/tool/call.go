@@ -21,6 +21,14 @@ type Call struct {
 	ignored []string // arguments that the tool does not have
 }
 
+// Command is the command line that the call runs, "" when it runs none of its own.
+func (c Call) Command() string {
+	if x, ok := c.Request.(Exec); ok {
+		return x.Command
+	}
+	return ""
+}
+
 func (t *Tool) parse(args json.RawMessage) (Call, error) {
 	clean, problems := t.arguments(args)
 	if len(problems) > 0 {

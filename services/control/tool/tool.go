@@ -61,7 +61,7 @@ const (
 	RunsCommands
 )
 
-// Spec describes a tool.
+// Spec describes a tool. It has a field for each thing that somebody has to know of it.
 type Spec struct {
 	Name        string // letters, digits, _ and -; at most 64
 	Description string // for the model
@@ -77,6 +77,7 @@ type Spec struct {
 	// Strict asks providers that can to enforce the schema while the model writes. Not every schema is fit for that.
 	Strict bool
 	Access Access
+	Own    bool   // it is of the loop itself: no skill takes it away
 	Source string // where the tool comes from, for errors: "built in", a file, a server
 	// Env are variables that commands of the tool get over the agent's, unexpanded: see agent.Env.
 	Env map[string]*string
@@ -114,6 +115,13 @@ func Define(s Spec) (*Tool, error) {
 
 // Kind is how calls of the tool are carried out.
 func (t *Tool) Kind() Kind { return t.How.kind }
+
+// With is a copy of the tool whose calls are carried out in another way.
+func (t *Tool) With(how How) *Tool {
+	c := *t
+	c.How = how
+	return &c
+}
 
 // Describe is a copy of the tool that tells models something else of itself, and in which check, unless it is nil,
 // says what more is wrong with a request.

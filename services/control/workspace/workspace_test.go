@@ -108,9 +108,9 @@ func TestTellWhatHasChanged(t *testing.T) {
 	if told, ok := next(); ok {
 		t.Errorf("the same is told again: %s", told)
 	}
-	files.Write("AGENTS.md", "")
-	files.Write(".agents/skills/other/SKILL.md", "")
-	files.Write(".agents/skills/triage/SKILL.md", "")
+	files.Remove("AGENTS.md")
+	files.Remove(".agents/skills/other/SKILL.md")
+	files.Remove(".agents/skills/triage/SKILL.md")
 	if told, _ := next(); !strings.Contains(told, "AGENTS.md is gone") ||
 		!strings.Contains(told, "no skills any more") {
 		t.Errorf("got %s", told)
@@ -218,5 +218,43 @@ func TestLookAtNothing(t *testing.T) {
 	if told, _, ok := seen.Tell(nil, nil); !ok || !strings.Contains(told, "the executor could not be asked") ||
 		len(told) > 2000 || strings.Contains(told, skill.FileName) {
 		t.Errorf("got %s", told)
+	}
+}
+
+// The files of a skill are put into a workspace once, and again when they are not all there.
+func TestPut(t *testing.T) {
+	s := &skill.Skill{Name: "triage", Digest: strings.Repeat("ab", 32), Files: []skill.File{
+		{Path: "ref/a.md", Data: []byte("a")}, {Path: "run.sh", Executable: true, Data: []byte("echo")},
+	}}
+	files := workspacetest.New(nil)
+	put := func() string {
+		t.Helper()
+		folder, err := workspace.Put(t.Context(), files, here, s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return folder
+	}
+	folder := put()
+	want := []string{
+		".pawl/skills/.gitignore", folder + "/.complete", folder + "/ref/a.md", folder + "/run.sh*",
+	}
+	if got := files.Names(); folder != ".pawl/skills/triage@abababababab" || strings.Join(got, " ") !=
+		strings.Join(want, " ") {
+		t.Errorf("in %s: %q", folder, got)
+	}
+	asked, _ := files.Asked()
+	if put(); func() int { n, _ := files.Asked(); return n }() != asked+1 {
+		t.Error("they are put there twice")
+	}
+	files.Write(folder+"/ref/a.md", "half")
+	files.Remove(folder + "/.complete")
+	put()
+	if got, _ := files.Get(folder + "/ref/a.md"); got != "a" {
+		t.Errorf("what was put there in part stays: %q", got)
+	}
+	files.Break("", errs.New(errs.ResourceExhausted, "NO_SPACE", "the disk is full"))
+	if _, err := workspace.Put(t.Context(), files, here, s); err == nil {
+		t.Error("no error")
 	}
 }

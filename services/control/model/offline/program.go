@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
@@ -75,8 +76,21 @@ func parseLine(line string, number int) step {
 	if m := askLine.FindStringSubmatch(line); m != nil {
 		return parseAsk(m[1], m[2], strings.TrimSpace(m[3]), number)
 	}
+	if m := skillLine.FindStringSubmatch(line); m != nil {
+		args := map[string]json.RawMessage{"name": json.RawMessage(strconv.Quote(m[1]))}
+		if m[2] != "" {
+			args["args"] = json.RawMessage(m[2])
+		}
+		if body, err := json.Marshal(args); err == nil {
+			return step{verb: call, calls: []toolCall{{tool: builtin.NameActivateSkill, args: body}}}
+		}
+		return step{verb: fail, text: fmt.Sprintf(`line %d: write skill NAME {"argument": "value"}`, number)}
+	}
 	return ask(builtin.NameBash, map[string]string{"command": line})
 }
+
+// skillLine is a line that asks for a skill. No command is called skill.
+var skillLine = regexp.MustCompile(`^skill ([a-z0-9-]+) *(\{.*\})?$`)
 
 // askLine is a line that asks for a call of another tool than bash.
 var askLine = regexp.MustCompile(`^(tool|task)(?: +([^\s:]+))?:(.*)$`)

@@ -101,7 +101,7 @@ func Tools(schema json.RawMessage) ([]*tool.Tool, error) {
 		}
 	}
 	f, err := tool.Define(tool.Spec{
-		Name: NameFinish, Source: source, Safety: tool.Pure, Exact: true, Strict: strict(args), Schema: args,
+		Name: NameFinish, Source: source, Safety: tool.Pure, Own: true, Exact: true, Strict: strict(args), Schema: args,
 		Description: "Ends the work with its result, which are the arguments. Call it once, when all is done.",
 		How:         tool.ByControl(closes(isObject), shown[json.RawMessage]),
 	})
@@ -118,7 +118,7 @@ type reason struct {
 
 var giver = func() *tool.Tool {
 	t, err := tool.Define(tool.Spec{
-		Name: NameGiveUp, Source: source, Safety: tool.Pure,
+		Name: NameGiveUp, Source: source, Safety: tool.Pure, Own: true,
 		Schema: json.RawMessage(`{"type": "object", "properties": {"reason": {"type": "string", "minLength": 1,
 			"description": "Why there cannot be a result."}}, "required": ["reason"], "additionalProperties": false}`),
 		Description: "Ends the work without a result. Call it only if there cannot be one.",

@@ -37,15 +37,18 @@ func New(files map[string]string) *Memory {
 	return m
 }
 
-// Write makes or replaces a file; content "" removes it.
+// Write makes or replaces a file.
 func (m *Memory) Write(name, content string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if content == "" {
-		delete(m.files, name)
-		return
-	}
 	m.files[name] = content
+}
+
+// Remove removes a file.
+func (m *Memory) Remove(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.files, name)
 }
 
 // MakeLink makes a path a link. What it leads to is what Write has written at the path.
