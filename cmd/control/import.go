@@ -1,0 +1,44 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pawl-dev/pawl/internal/cli"
+	"github.com/pawl-dev/pawl/services/control/claude"
+)
+
+// importCommand turns projects of other systems into projects of Pawl. It speaks to no control plane.
+func importCommand() *cobra.Command {
+	var from, to, model string
+	c := &cobra.Command{
+		Use: "claude", Args: cli.Args(0),
+		Short: "Turn the agents and MCP servers of a project of Claude Code into files for Pawl",
+		Long: "Turn .claude/agents/*.md and .mcp.json into agents/*.md and mcp/*.yaml. Hooks, permission modes, " +
+			"permissions, and servers of a person's own settings are named and left out. No file is replaced.",
+		RunE: func(c *cobra.Command, _ []string) error {
+			all, err := claude.Read(from, model)
+			if err != nil {
+				return err
+			}
+			if err := all.Write(to); err != nil {
+				return err
+			}
+			for _, line := range all.Left {
+				fmt.Fprintln(c.ErrOrStderr(), "left out: "+line)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "%d files written, %d things left out\n", len(all.Files), len(all.Left))
+			return nil
+		},
+	}
+	c.Flags().StringVar(&from, "from", ".", "directory of the project of Claude Code")
+	c.Flags().StringVar(&to, "to", ".", "directory to write agents/ and mcp/ into")
+	c.Flags().StringVar(&model, "model", "anthropic/claude-sonnet-4-6", "model of agents that name none")
+	group := &cobra.Command{
+		Use: "import", Short: "Turn a project of another system into files for Pawl", Args: cli.Args(0),
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	group.AddCommand(c)
+	return group
+}

@@ -1,0 +1,198 @@
+package claude
+
+import (
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/mcp"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+)
+
+// tools are Pawl's names of tools.
+var tools = map[string]string{
+	"Read": builtin.NameRead, "Write": builtin.NameWrite, "Edit": builtin.NameEdit, "MultiEdit": builtin.NameEdit,
+	"Bash": builtin.NameBash, "Grep": builtin.NameGrep, "Glob": builtin.NameGlob, "LS": builtin.NameRead,
+	"Task": builtin.NameTask, "Agent": builtin.NameTask, "WebFetch": "web_fetch",
+}
+
+// models are what names of families stand for.
+var models = map[string]string{
+	"sonnet": "anthropic/claude-sonnet-4-6", "opus": "anthropic/claude-opus-4-6", "haiku": "anthropic/claude-haiku-4-5",
+}
+
+// refused are keys of an agent that are named apart, with what to do instead.
+var refused = map[string]string{
+	"hooks":           "Pawl runs no hooks",
+	"permissionMode":  "what needs a decision is said by the key approve",
+	"mcpServers":      "servers are files mcp/<server>.yaml, whose tools an agent names",
+	"disallowedTools": "an agent has the tools that it names",
+	"skills":          "skills of the workspace are found by themselves; those of the project are named by the key skills",
+}
+
+// maxDescription is how long a description can be, in characters.
+const maxDescription = 1024
+
+// agent turns the file of one agent into Pawl's.
+func (r *reader) agent(file, src string) {
+	front, body, ok := split(src)
+	if !ok {
+		r.left(file, "it has no front matter")
+		return
+	}
+	name := front["name"]
+	if name == "" {
+		name = strings.TrimSuffix(filepath.Base(file), ".md")
+	}
+	var b strings.Builder
+	b.WriteString("---\nmodel: " + quote(r.modelOf(file, front["model"])) + "\n")
+	if d := []rune(front["description"]); len(d) > maxDescription {
+		r.left(file, "description: the end of it, because %d characters are the most", maxDescription)
+		front["description"] = string(d[:maxDescription])
+	}
+	if d := front["description"]; d != "" {
+		b.WriteString("description: " + quote(d) + "\n")
+	}
+	if list := r.toolsOf(file, front); list != nil {
+		b.WriteString("tools: " + quote(list) + "\n")
+	}
+	if turns, err := strconv.Atoi(front["maxTurns"]); err == nil && turns > 0 {
+		b.WriteString("limits: {turns: " + strconv.Itoa(turns) + "}\n")
+	}
+	b.WriteString("---\n" + body + "\n")
+	for _, key := range front.unknown() {
+		why := refused[key]
+		if why == "" {
+			why = "Pawl has no such key"
+		}
+		r.left(file, "%s: %s", key, why)
+	}
+	path := "agents/" + name + ".md"
+	if _, err := agent.Parse(name, path, []byte(b.String()), nil, nil); err != nil {
+		r.left(file, "the agent, which cannot be loaded: %v", err)
+		return
+	}
+	if _, twice := r.out.Files[path]; twice {
+		r.left(file, "the agent, because another file has its name too")
+		return
+	}
+	r.out.Files[path] = []byte(b.String())
+}
+
+func (r *reader) modelOf(file, name string) string {
+	switch known, ok := models[name]; {
+	case ok:
+		return known
+	case strings.HasPrefix(name, "claude-"):
+		return "anthropic/" + name
+	case name != "" && name != "inherit":
+		r.left(file, "model %s: %s is taken", name, r.model)
+	}
+	return r.model
+}
+
+// toolsOf is the list of an agent's tools; nil is what an agent has that names none.
+func (r *reader) toolsOf(file string, front matter) []string {
+	given, named := front["tools"]
+	if !named {
+		if len(r.mcp) == 0 {
+			return nil
+		}
+		list := builtin.Names() // it had all servers of the project as well
+		for _, server := range r.mcp {
+			list = append(list, mcp.Entry(server))
+		}
+		return list
+	}
+	list := []string{}
+	for _, name := range strings.FieldsFunc(given, func(c rune) bool { return c == ',' || c == '\n' }) {
+		name = strings.TrimSpace(name)
+		bare, _, limited := strings.Cut(name, "(")
+		own := tools[bare]
+		server, isMCP := mcp.ServerOf(name)
+		switch {
+		case isMCP && slices.Contains(r.mcp, server):
+			own = name
+		case own == "":
+			r.left(file, "tool %s: Pawl has no such tool", name)
+			continue
+		case limited:
+			r.left(file, "tool %s: it is taken without its limit; see the key approve", name)
+		}
+		if !slices.Contains(list, own) {
+			list = append(list, own)
+		}
+	}
+	return list
+}
+
+// matter is front matter: texts by their keys. A list is its items, one a line.
+type matter map[string]string
+
+// understood are the keys that have a counterpart, or change nothing.
+var understood = []string{"name", "description", "model", "tools", "maxTurns", "color"}
+
+func (m matter) unknown() (keys []string) {
+	for key := range m {
+		if !slices.Contains(understood, key) {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+var keyLine = regexp.MustCompile(`^([A-Za-z][\w-]*):[ \t]*(.*)$`)
+
+// split reads front matter as it is written for Claude Code, which takes colons in texts that YAML does not.
+func split(src string) (front matter, body string, ok bool) {
+	src = strings.ReplaceAll(strings.TrimPrefix(src, "\ufeff"), "\r\n", "\n")
+	rest, ok := strings.CutPrefix(src, "---\n")
+	if !ok {
+		return nil, "", false
+	}
+	head, body, ok := strings.Cut(rest, "\n---")
+	if !ok {
+		return nil, "", false
+	}
+	_, body, _ = strings.Cut(body, "\n")
+	front = matter{}
+	var values map[string]any
+	if yaml.Unmarshal([]byte(head), &values) == nil {
+		for key, v := range values {
+			front[key] = text(v)
+		}
+		return front, strings.TrimSpace(body), true
+	}
+	last := ""
+	for line := range strings.SplitSeq(head, "\n") {
+		if m := keyLine.FindStringSubmatch(line); m != nil {
+			last, front[m[1]] = m[1], strings.Trim(m[2], `"'`)
+		} else if last != "" && strings.TrimSpace(line) != "" {
+			front[last] += "\n" + strings.TrimPrefix(strings.TrimSpace(line), "- ")
+		}
+	}
+	return front, strings.TrimSpace(body), true
+}
+
+// text is a value in words.
+func text(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case []any:
+		lines := make([]string, len(v))
+		for i := range v {
+			lines[i] = text(v[i])
+		}
+		return strings.Join(lines, "\n")
+	}
+	return quote(v)
+}
