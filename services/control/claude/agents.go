@@ -32,7 +32,7 @@ var refused = map[string]string{
 	"permissionMode":  "what needs a decision is said by the key approve",
 	"mcpServers":      "servers are files mcp/<server>.yaml, whose tools an agent names",
 	"disallowedTools": "an agent has the tools that it names",
-	"skills":          "skills of the workspace are found by themselves; those of the project are named by the key skills",
+	"skills":          "those of the workspace are found by themselves",
 }
 
 // maxDescription is how long a description can be, in characters.

@@ -43,7 +43,8 @@ hooks:
 You review.
 --- It is so.
 `,
-	".claude/agents/all.md":   "---\nname: all\ndescription: \"Does \\\"all\\\".\"\nmaxTurns: 7\nmodel: inherit\n---\nWork.",
+	".claude/agents/all.md": "---\nname: all\ndescription: \"Does \\\"all\\\".\"\nmaxTurns: 7\nmodel: inherit\n" +
+		"---\nWork.",
 	".claude/agents/plain.md": "No front matter.",
 	".claude/agents/bad.md":   "---\nname: a b\ndescription: d\n---\nx",
 	".claude/agents/twice.md": "---\nname: all\ndescription: d\ntools: [Task]\nmodel: claude-x-1\n---\nx",
@@ -51,7 +52,8 @@ You review.
 		"allow": ["Bash"]}, "enableAllProjectMcpServers": true}`,
 	".claude/settings.local.json": `{`,
 	".mcp.json": `{"mcpServers": {
-		"github": {"type": "http", "url": "https://mcp.example.com/mcp", "headers": {"X-Key": "${KEY:-none}"}, "oauth": {}},
+		"github": {"type": "http", "url": "https://mcp.example.com/mcp", "headers": {"X-Key": "${KEY:-none}"},
+			"oauth": {}},
 		"files": {"command": "npx", "args": ["-y", "server", "."], "env": {"TOKEN": "${TOKEN}"}},
 		"old": {"type": "sse", "url": "https://a.example.com"},
 		"none": {}, "bad name": {"command": "x"}, "list": []

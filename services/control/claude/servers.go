@@ -55,7 +55,7 @@ func (r *reader) server(file, name string, body json.RawMessage) {
 		return
 	}
 	if s.Type == "sse" {
-		r.left(file, "server %s: Pawl speaks streamable HTTP, which most servers do as well: try it with type http", name)
+		r.left(file, "server %s: Pawl speaks streamable HTTP, which most servers do as well: try type http", name)
 		return
 	}
 	known := []string{"type", "command", "args", "env", "url", "headers"}
