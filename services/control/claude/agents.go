@@ -12,14 +12,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/webfetch"
 )
-
-// tools are Pawl's names of tools.
-var tools = map[string]string{
-	"Read": builtin.NameRead, "Write": builtin.NameWrite, "Edit": builtin.NameEdit, "MultiEdit": builtin.NameEdit,
-	"Bash": builtin.NameBash, "Grep": builtin.NameGrep, "Glob": builtin.NameGlob, "LS": builtin.NameRead,
-	"Task": builtin.NameTask, "Agent": builtin.NameTask, "WebFetch": "web_fetch",
-}
 
 // models are what names of families stand for.
 var models = map[string]string{
@@ -113,7 +107,10 @@ func (r *reader) toolsOf(file string, front matter) []string {
 	for _, name := range strings.FieldsFunc(given, func(c rune) bool { return c == ',' || c == '\n' }) {
 		name = strings.TrimSpace(name)
 		bare, _, limited := strings.Cut(name, "(")
-		own := tools[bare]
+		own := builtin.Foreign(bare)
+		if bare == "WebFetch" {
+			own = webfetch.Name
+		}
 		server, isMCP := mcp.ServerOf(name)
 		switch {
 		case isMCP && slices.Contains(r.mcp, server):
