@@ -126,6 +126,12 @@ func (p *printer) event(e *pawlv1.Event) {
 	case *pawlv1.Event_Started:
 		p.input(v.Started.GetEntry())
 		return // says nothing of what is waited for
+	case *pawlv1.Event_CompactionStarted:
+		p.note(fmt.Sprintf("[the conversation is summarised: it has about %d tokens]", v.CompactionStarted.GetTokens()))
+	case *pawlv1.Event_CompactionFinished:
+		if why := v.CompactionFinished.GetError(); why != nil {
+			p.note("[no summary was written: " + why.GetMessage() + "]")
+		}
 	case *pawlv1.Event_Text:
 		p.text(v.Text.GetText())
 	case *pawlv1.Event_Thinking:

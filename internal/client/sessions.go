@@ -138,8 +138,9 @@ func sessionsCommand(o *connection) *cobra.Command {
 		Long: "List sessions. A session is named by " + sessionForm + ". " + slashForm,
 		Example: "control sessions list --agent reviewer\ncontrol sessions list --children-of reviewer/42\n" +
 			"control sessions get reviewer/42 -o json\n" +
+			"control sessions compact reviewer/42\n" +
 			"control sessions rebind reviewer/42 other-host\ncontrol sessions delete reviewer/42",
-	}, list, rebind,
+	}, list, rebind, compactCommand(o),
 		o.ofSession("delete SESSION", "Delete a session and all that it has", o.deleteSession),
 		o.calls("delete-instance AGENT INSTANCE", "Delete all sessions of an instance", o.deleteInstance),
 		o.ofSession("get SESSION", "Show one session", get))
@@ -171,6 +172,38 @@ func (o *connection) rebind(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.S
 	if err == nil && !at.GetExecutor().GetConnected() {
 		fmt.Fprintf(c.ErrOrStderr(), "executor %s is not connected: calls of the session wait for it, and fail if it "+
 			"does not come\n", moved.GetExecutorId())
+	}
+	return err
+}
+
+func compactCommand(o *connection) *cobra.Command {
+	c := o.ofSession("compact SESSION", "Summarise a session's older entries", o.compact)
+	c.Long = "Summarise a session's older entries, and show the summary. Models are told the summary instead of " +
+		"them from then on; the entries stay. It waits its turn behind what the session does. Whoever leaves does " +
+		"not stop it."
+	return c
+}
+
+func (o *connection) compact(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+	res, err := pawlv1.NewSessionServiceClient(conn).CompactSession(c.Context(), &pawlv1.CompactSessionRequest{
+		SessionId: s.GetSessionId(), IdempotencyKey: ident.New(),
+	})
+	if err != nil {
+		return err
+	}
+	done, err := o.wait(c.Context(), conn, res.GetSubmission().GetSubmissionId(), 0)
+	switch {
+	case err != nil:
+		return err
+	case o.output == "json":
+		err = printJSON(c.OutOrStdout(), done)
+	case done.GetResult().GetText() != "":
+		fmt.Fprintln(c.OutOrStdout(), cli.Visible(done.GetResult().GetText()))
+	case done.GetOutcome() == pawlv1.Outcome_OUTCOME_COMPLETED:
+		fmt.Fprintln(c.OutOrStdout(), "nothing to compact: the conversation is too short for a summary to be of use")
+	}
+	if err == nil && done.GetOutcome() != pawlv1.Outcome_OUTCOME_COMPLETED {
+		err = fmt.Errorf("%s: %s", done.GetError().GetReason(), done.GetError().GetMessage())
 	}
 	return err
 }

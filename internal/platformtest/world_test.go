@@ -107,7 +107,10 @@ func agents() []agent.Definition {
 		}
 		all = append(all, d)
 	}
-	return all
+	narrow := agent.Shell()
+	narrow.Name, narrow.Tools = "narrow", []string{builtin.NameBash}
+	narrow.Compaction = &agent.Compaction{Window: 4_500, Reserve: 1_500, Keep: 300}
+	return append(all, narrow)
 }
 
 // within runs a test in a world on fake time.

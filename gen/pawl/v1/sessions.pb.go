@@ -251,7 +251,7 @@ func (x SkillActivated_Source) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SkillActivated_Source.Descriptor instead.
 func (SkillActivated_Source) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39, 0}
 }
 
 // Status of a submission.
@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59, 0}
 }
 
 // SessionKey names a session.
@@ -1326,6 +1326,114 @@ func (x *ForkSessionResponse) GetMoved() bool {
 	return false
 }
 
+// CompactSessionRequest names a session.
+type CompactSessionRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	SessionId string                 `protobuf:"bytes,1,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// As of Submit.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *CompactSessionRequest) Reset() {
+	*x = CompactSessionRequest{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactSessionRequest) ProtoMessage() {}
+
+func (x *CompactSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactSessionRequest.ProtoReflect.Descriptor instead.
+func (*CompactSessionRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CompactSessionRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *CompactSessionRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+// CompactSessionResponse is the submission that was accepted.
+type CompactSessionResponse struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Submission *Submission            `protobuf:"bytes,1,opt,name=submission,proto3" json:"submission,omitempty"`
+	// The idempotency key was used before: the submission is that of the first request.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactSessionResponse) Reset() {
+	*x = CompactSessionResponse{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactSessionResponse) ProtoMessage() {}
+
+func (x *CompactSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactSessionResponse.ProtoReflect.Descriptor instead.
+func (*CompactSessionResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CompactSessionResponse) GetSubmission() *Submission {
+	if x != nil {
+		return x.Submission
+	}
+	return nil
+}
+
+func (x *CompactSessionResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
 // RewindSessionRequest names a session and a cut.
 type RewindSessionRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1338,7 +1446,7 @@ type RewindSessionRequest struct {
 
 func (x *RewindSessionRequest) Reset() {
 	*x = RewindSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1458,7 @@ func (x *RewindSessionRequest) String() string {
 func (*RewindSessionRequest) ProtoMessage() {}
 
 func (x *RewindSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[15]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1471,7 @@ func (x *RewindSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewindSessionRequest.ProtoReflect.Descriptor instead.
 func (*RewindSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *RewindSessionRequest) GetSessionId() string {
@@ -1391,7 +1499,7 @@ type RewindSessionResponse struct {
 
 func (x *RewindSessionResponse) Reset() {
 	*x = RewindSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1511,7 @@ func (x *RewindSessionResponse) String() string {
 func (*RewindSessionResponse) ProtoMessage() {}
 
 func (x *RewindSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[16]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1524,7 @@ func (x *RewindSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RewindSessionResponse.ProtoReflect.Descriptor instead.
 func (*RewindSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RewindSessionResponse) GetSession() *Session {
@@ -1443,7 +1551,7 @@ type ExportSessionRequest struct {
 
 func (x *ExportSessionRequest) Reset() {
 	*x = ExportSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1455,7 +1563,7 @@ func (x *ExportSessionRequest) String() string {
 func (*ExportSessionRequest) ProtoMessage() {}
 
 func (x *ExportSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[17]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1468,7 +1576,7 @@ func (x *ExportSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportSessionRequest.ProtoReflect.Descriptor instead.
 func (*ExportSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ExportSessionRequest) GetSessionId() string {
@@ -1495,7 +1603,7 @@ type ExportSessionResponse struct {
 
 func (x *ExportSessionResponse) Reset() {
 	*x = ExportSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +1615,7 @@ func (x *ExportSessionResponse) String() string {
 func (*ExportSessionResponse) ProtoMessage() {}
 
 func (x *ExportSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[18]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +1628,7 @@ func (x *ExportSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportSessionResponse.ProtoReflect.Descriptor instead.
 func (*ExportSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ExportSessionResponse) GetItem() isExportSessionResponse_Item {
@@ -1617,7 +1725,7 @@ type ExportedCall struct {
 
 func (x *ExportedCall) Reset() {
 	*x = ExportedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1737,7 @@ func (x *ExportedCall) String() string {
 func (*ExportedCall) ProtoMessage() {}
 
 func (x *ExportedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[19]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1750,7 @@ func (x *ExportedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedCall.ProtoReflect.Descriptor instead.
 func (*ExportedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ExportedCall) GetCallId() string {
@@ -1736,7 +1844,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1856,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[20]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1869,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListEntriesRequest) GetSessionId() string {
@@ -1795,7 +1903,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1807,7 +1915,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1820,7 +1928,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -1840,14 +1948,16 @@ type Entry struct {
 	Message   *Message               `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// Of an input: who submitted it. Unset for one that was accepted before control recorded that.
-	AskedBy       *Speaker `protobuf:"bytes,6,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
+	AskedBy *Speaker `protobuf:"bytes,6,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
+	// Of a summary: what it stands for. Entries stay; models are told the last summary, and what comes after its range.
+	Summarizes    *EntryRange `protobuf:"bytes,7,opt,name=summarizes,proto3" json:"summarizes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1969,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1982,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Entry) GetSeq() int64 {
@@ -1917,6 +2027,66 @@ func (x *Entry) GetAskedBy() *Speaker {
 	return nil
 }
 
+func (x *Entry) GetSummarizes() *EntryRange {
+	if x != nil {
+		return x.Summarizes
+	}
+	return nil
+}
+
+// EntryRange is entries of a conversation by their seqs, both ends included.
+type EntryRange struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	From          int64                  `protobuf:"varint,1,opt,name=from,proto3" json:"from,omitempty"`
+	To            int64                  `protobuf:"varint,2,opt,name=to,proto3" json:"to,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EntryRange) Reset() {
+	*x = EntryRange{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EntryRange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EntryRange) ProtoMessage() {}
+
+func (x *EntryRange) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EntryRange.ProtoReflect.Descriptor instead.
+func (*EntryRange) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *EntryRange) GetFrom() int64 {
+	if x != nil {
+		return x.From
+	}
+	return 0
+}
+
+func (x *EntryRange) GetTo() int64 {
+	if x != nil {
+		return x.To
+	}
+	return 0
+}
+
 // Speaker is who submitted an input, as the token says.
 type Speaker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1932,7 +2102,7 @@ type Speaker struct {
 
 func (x *Speaker) Reset() {
 	*x = Speaker{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2114,7 @@ func (x *Speaker) String() string {
 func (*Speaker) ProtoMessage() {}
 
 func (x *Speaker) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2127,7 @@ func (x *Speaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Speaker.ProtoReflect.Descriptor instead.
 func (*Speaker) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Speaker) GetTokenId() string {
@@ -1998,7 +2168,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2180,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2193,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Message) GetRole() string {
@@ -2079,7 +2249,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2091,7 +2261,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2104,7 +2274,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Block) GetBlock() isBlock_Block {
@@ -2219,7 +2389,7 @@ type Thinking struct {
 
 func (x *Thinking) Reset() {
 	*x = Thinking{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2401,7 @@ func (x *Thinking) String() string {
 func (*Thinking) ProtoMessage() {}
 
 func (x *Thinking) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2414,7 @@ func (x *Thinking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
 func (*Thinking) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Thinking) GetText() string {
@@ -2267,7 +2437,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2279,7 +2449,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2292,7 +2462,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ToolCall) GetId() string {
@@ -2331,7 +2501,7 @@ type ToolResult struct {
 
 func (x *ToolResult) Reset() {
 	*x = ToolResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2513,7 @@ func (x *ToolResult) String() string {
 func (*ToolResult) ProtoMessage() {}
 
 func (x *ToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2526,7 @@ func (x *ToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolResult.ProtoReflect.Descriptor instead.
 func (*ToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ToolResult) GetId() string {
@@ -2420,7 +2590,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2432,7 +2602,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2445,7 +2615,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Image) GetMediaType() string {
@@ -2488,7 +2658,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2500,7 +2670,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2513,7 +2683,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetImageRequest) GetSessionId() string {
@@ -2540,7 +2710,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2552,7 +2722,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2565,7 +2735,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetImageResponse) GetImage() *Image {
@@ -2592,7 +2762,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2604,7 +2774,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2617,7 +2787,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -2692,7 +2862,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2704,7 +2874,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2717,7 +2887,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -2759,7 +2929,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2941,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2954,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -2822,6 +2992,8 @@ type Event struct {
 	//	*Event_TaskStarted
 	//	*Event_TaskFinished
 	//	*Event_SkillActivated
+	//	*Event_CompactionStarted
+	//	*Event_CompactionFinished
 	//	*Event_Steered
 	//	*Event_ToolProgress
 	//	*Event_ToolsChanged
@@ -2832,7 +3004,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2844,7 +3016,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2857,7 +3029,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -3028,6 +3200,24 @@ func (x *Event) GetSkillActivated() *SkillActivated {
 	return nil
 }
 
+func (x *Event) GetCompactionStarted() *CompactionStarted {
+	if x != nil {
+		if x, ok := x.Event.(*Event_CompactionStarted); ok {
+			return x.CompactionStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetCompactionFinished() *CompactionFinished {
+	if x != nil {
+		if x, ok := x.Event.(*Event_CompactionFinished); ok {
+			return x.CompactionFinished
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSteered() *InputSteered {
 	if x != nil {
 		if x, ok := x.Event.(*Event_Steered); ok {
@@ -3116,6 +3306,14 @@ type Event_SkillActivated struct {
 	SkillActivated *SkillActivated `protobuf:"bytes,24,opt,name=skill_activated,json=skillActivated,proto3,oneof"`
 }
 
+type Event_CompactionStarted struct {
+	CompactionStarted *CompactionStarted `protobuf:"bytes,25,opt,name=compaction_started,json=compactionStarted,proto3,oneof"`
+}
+
+type Event_CompactionFinished struct {
+	CompactionFinished *CompactionFinished `protobuf:"bytes,26,opt,name=compaction_finished,json=compactionFinished,proto3,oneof"`
+}
+
 type Event_Steered struct {
 	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
 }
@@ -3156,6 +3354,10 @@ func (*Event_TaskFinished) isEvent_Event() {}
 
 func (*Event_SkillActivated) isEvent_Event() {}
 
+func (*Event_CompactionStarted) isEvent_Event() {}
+
+func (*Event_CompactionFinished) isEvent_Event() {}
+
 func (*Event_Steered) isEvent_Event() {}
 
 func (*Event_ToolProgress) isEvent_Event() {}
@@ -3179,7 +3381,7 @@ type SkillActivated struct {
 
 func (x *SkillActivated) Reset() {
 	*x = SkillActivated{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3191,7 +3393,7 @@ func (x *SkillActivated) String() string {
 func (*SkillActivated) ProtoMessage() {}
 
 func (x *SkillActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3204,7 +3406,7 @@ func (x *SkillActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillActivated.ProtoReflect.Descriptor instead.
 func (*SkillActivated) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *SkillActivated) GetName() string {
@@ -3260,7 +3462,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3272,7 +3474,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3285,7 +3487,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Task) GetTaskId() string {
@@ -3316,6 +3518,217 @@ func (x *Task) GetRootSubmissionId() string {
 	return ""
 }
 
+// CompactionStarted says that a model writes a summary of the conversation. It is void if the submission restarts or
+// settles before a CompactionFinished.
+type CompactionStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// threshold, overflow (the provider has refused the context), manual
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// provider/model
+	Model   string      `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	Entries *EntryRange `protobuf:"bytes,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// About how many tokens, and how many messages, models are told before it.
+	Tokens        int64 `protobuf:"varint,4,opt,name=tokens,proto3" json:"tokens,omitempty"`
+	Messages      int32 `protobuf:"varint,5,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionStarted) Reset() {
+	*x = CompactionStarted{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionStarted) ProtoMessage() {}
+
+func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionStarted.ProtoReflect.Descriptor instead.
+func (*CompactionStarted) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *CompactionStarted) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CompactionStarted) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CompactionStarted) GetEntries() *EntryRange {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *CompactionStarted) GetTokens() int64 {
+	if x != nil {
+		return x.Tokens
+	}
+	return 0
+}
+
+func (x *CompactionStarted) GetMessages() int32 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
+// CompactionFinished says that there is a summary, an entry, or why there is none: then the conversation is as it was.
+type CompactionFinished struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// threshold, overflow, manual
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// provider/model
+	Model   string      `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
+	Entries *EntryRange `protobuf:"bytes,3,opt,name=entries,proto3" json:"entries,omitempty"`
+	// About how many tokens, and how many messages, models are told, before it and after it.
+	TokensBefore   int64 `protobuf:"varint,4,opt,name=tokens_before,json=tokensBefore,proto3" json:"tokens_before,omitempty"`
+	TokensAfter    int64 `protobuf:"varint,5,opt,name=tokens_after,json=tokensAfter,proto3" json:"tokens_after,omitempty"`
+	MessagesBefore int32 `protobuf:"varint,6,opt,name=messages_before,json=messagesBefore,proto3" json:"messages_before,omitempty"`
+	MessagesAfter  int32 `protobuf:"varint,7,opt,name=messages_after,json=messagesAfter,proto3" json:"messages_after,omitempty"`
+	// Seq of the summary, 0 when there is none.
+	EntrySeq int64                `protobuf:"varint,8,opt,name=entry_seq,json=entrySeq,proto3" json:"entry_seq,omitempty"`
+	Usage    *Usage               `protobuf:"bytes,9,opt,name=usage,proto3" json:"usage,omitempty"`
+	Duration *durationpb.Duration `protobuf:"bytes,10,opt,name=duration,proto3" json:"duration,omitempty"`
+	// Why there is no summary.
+	Error         *Error `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompactionFinished) Reset() {
+	*x = CompactionFinished{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompactionFinished) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompactionFinished) ProtoMessage() {}
+
+func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompactionFinished.ProtoReflect.Descriptor instead.
+func (*CompactionFinished) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *CompactionFinished) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *CompactionFinished) GetModel() string {
+	if x != nil {
+		return x.Model
+	}
+	return ""
+}
+
+func (x *CompactionFinished) GetEntries() *EntryRange {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *CompactionFinished) GetTokensBefore() int64 {
+	if x != nil {
+		return x.TokensBefore
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetTokensAfter() int64 {
+	if x != nil {
+		return x.TokensAfter
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetMessagesBefore() int32 {
+	if x != nil {
+		return x.MessagesBefore
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetMessagesAfter() int32 {
+	if x != nil {
+		return x.MessagesAfter
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetEntrySeq() int64 {
+	if x != nil {
+		return x.EntrySeq
+	}
+	return 0
+}
+
+func (x *CompactionFinished) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *CompactionFinished) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *CompactionFinished) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
 // TaskStarted says that a sub-agent has begun.
 type TaskStarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3335,7 +3748,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3347,7 +3760,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3360,7 +3773,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -3412,7 +3825,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +3837,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +3850,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -3478,7 +3891,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3490,7 +3903,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3503,7 +3916,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -3524,7 +3937,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3949,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3962,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -3569,7 +3982,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3581,7 +3994,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3594,7 +4007,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -3614,7 +4027,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +4039,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +4052,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *TextDelta) GetText() string {
@@ -3659,7 +4072,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3671,7 +4084,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3684,7 +4097,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -3706,7 +4119,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3718,7 +4131,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3731,7 +4144,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -3767,7 +4180,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3779,7 +4192,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3792,7 +4205,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -3838,7 +4251,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3850,7 +4263,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3863,7 +4276,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -3921,7 +4334,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4346,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4359,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -4032,7 +4445,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4457,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4470,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -4113,7 +4526,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4125,7 +4538,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4138,7 +4551,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -4198,7 +4611,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4210,7 +4623,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4223,7 +4636,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -4263,7 +4676,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4275,7 +4688,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4288,7 +4701,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -4344,7 +4757,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4356,7 +4769,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4369,7 +4782,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -4421,7 +4834,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4433,7 +4846,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4446,7 +4859,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -4605,7 +5018,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4617,7 +5030,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4630,7 +5043,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -4671,7 +5084,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4683,7 +5096,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4696,7 +5109,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -4746,7 +5159,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4758,7 +5171,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4771,7 +5184,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Error) GetReason() string {
@@ -4806,7 +5219,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4818,7 +5231,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4831,7 +5244,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *PromptResult) GetText() string {
@@ -4875,7 +5288,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4887,7 +5300,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4900,7 +5313,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *SkillCall) GetName() string {
@@ -4955,7 +5368,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4967,7 +5380,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4980,7 +5393,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -5058,7 +5471,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5070,7 +5483,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5083,7 +5496,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -5118,7 +5531,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5130,7 +5543,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5143,7 +5556,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -5222,7 +5635,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5234,7 +5647,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5247,7 +5660,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -5282,7 +5695,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5294,7 +5707,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5307,7 +5720,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -5363,7 +5776,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5375,7 +5788,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5388,7 +5801,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -5417,7 +5830,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5429,7 +5842,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5442,7 +5855,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -5469,7 +5882,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5481,7 +5894,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5494,7 +5907,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -5514,7 +5927,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5526,7 +5939,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5539,7 +5952,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -5559,7 +5972,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5571,7 +5984,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5584,7 +5997,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -5610,7 +6023,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5622,7 +6035,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5635,7 +6048,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -5678,7 +6091,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5690,7 +6103,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5703,7 +6116,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -5730,7 +6143,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5742,7 +6155,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5755,7 +6168,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -5775,7 +6188,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5787,7 +6200,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5800,7 +6213,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -5820,7 +6233,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5832,7 +6245,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5845,7 +6258,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -5868,7 +6281,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5880,7 +6293,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5893,7 +6306,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -6011,7 +6424,16 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"W\n" +
 	"\x13ForkSessionResponse\x12*\n" +
 	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionR\asession\x12\x14\n" +
-	"\x05moved\x18\x02 \x01(\bR\x05moved\"Q\n" +
+	"\x05moved\x18\x02 \x01(\bR\x05moved\"_\n" +
+	"\x15CompactSessionRequest\x12\x1d\n" +
+	"\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"i\n" +
+	"\x16CompactSessionResponse\x123\n" +
+	"\n" +
+	"submission\x18\x01 \x01(\v2\x13.pawl.v1.SubmissionR\n" +
+	"submission\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"Q\n" +
 	"\x14RewindSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x13\n" +
@@ -6053,7 +6475,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x05after\x18\x02 \x01(\x03R\x05after\x12\x1b\n" +
 	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\"?\n" +
 	"\x13ListEntriesResponse\x12(\n" +
-	"\aentries\x18\x01 \x03(\v2\x0e.pawl.v1.EntryR\aentries\"\xe6\x01\n" +
+	"\aentries\x18\x01 \x03(\v2\x0e.pawl.v1.EntryR\aentries\"\x9b\x02\n" +
 	"\x05Entry\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x12\n" +
@@ -6061,7 +6483,14 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\amessage\x18\x04 \x01(\v2\x10.pawl.v1.MessageR\amessage\x129\n" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12+\n" +
-	"\basked_by\x18\x06 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\"Z\n" +
+	"\basked_by\x18\x06 \x01(\v2\x10.pawl.v1.SpeakerR\aaskedBy\x123\n" +
+	"\n" +
+	"summarizes\x18\a \x01(\v2\x13.pawl.v1.EntryRangeR\n" +
+	"summarizes\"0\n" +
+	"\n" +
+	"EntryRange\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\x03R\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\x03R\x02to\"Z\n" +
 	"\aSpeaker\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12 \n" +
@@ -6128,7 +6557,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x80\t\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x9d\n" +
+	"\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -6150,7 +6580,9 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rmodel_waiting\x18\x15 \x01(\v2\x15.pawl.v1.ModelWaitingH\x00R\fmodelWaiting\x129\n" +
 	"\ftask_started\x18\x16 \x01(\v2\x14.pawl.v1.TaskStartedH\x00R\vtaskStarted\x12<\n" +
 	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x12B\n" +
-	"\x0fskill_activated\x18\x18 \x01(\v2\x17.pawl.v1.SkillActivatedH\x00R\x0eskillActivated\x121\n" +
+	"\x0fskill_activated\x18\x18 \x01(\v2\x17.pawl.v1.SkillActivatedH\x00R\x0eskillActivated\x12K\n" +
+	"\x12compaction_started\x18\x19 \x01(\v2\x1a.pawl.v1.CompactionStartedH\x00R\x11compactionStarted\x12N\n" +
+	"\x13compaction_finished\x18\x1a \x01(\v2\x1b.pawl.v1.CompactionFinishedH\x00R\x12compactionFinished\x121\n" +
 	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
 	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
 	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
@@ -6170,7 +6602,26 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x02 \x01(\tR\tsessionId\x12$\n" +
 	"\x0eparent_task_id\x18\x03 \x01(\tR\fparentTaskId\x12,\n" +
-	"\x12root_submission_id\x18\x04 \x01(\tR\x10rootSubmissionId\"\x93\x01\n" +
+	"\x12root_submission_id\x18\x04 \x01(\tR\x10rootSubmissionId\"\xa4\x01\n" +
+	"\x11CompactionStarted\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12-\n" +
+	"\aentries\x18\x03 \x01(\v2\x13.pawl.v1.EntryRangeR\aentries\x12\x16\n" +
+	"\x06tokens\x18\x04 \x01(\x03R\x06tokens\x12\x1a\n" +
+	"\bmessages\x18\x05 \x01(\x05R\bmessages\"\xa9\x03\n" +
+	"\x12CompactionFinished\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\x12-\n" +
+	"\aentries\x18\x03 \x01(\v2\x13.pawl.v1.EntryRangeR\aentries\x12#\n" +
+	"\rtokens_before\x18\x04 \x01(\x03R\ftokensBefore\x12!\n" +
+	"\ftokens_after\x18\x05 \x01(\x03R\vtokensAfter\x12'\n" +
+	"\x0fmessages_before\x18\x06 \x01(\x05R\x0emessagesBefore\x12%\n" +
+	"\x0emessages_after\x18\a \x01(\x05R\rmessagesAfter\x12\x1b\n" +
+	"\tentry_seq\x18\b \x01(\x03R\bentrySeq\x12$\n" +
+	"\x05usage\x18\t \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x125\n" +
+	"\bduration\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\bduration\x12$\n" +
+	"\x05error\x18\v \x01(\v2\x0e.pawl.v1.ErrorR\x05error\"\x93\x01\n" +
 	"\vTaskStarted\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x10\n" +
@@ -6404,8 +6855,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x15WHEN_BUSY_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fWHEN_BUSY_QUEUE\x10\x01\x12\x13\n" +
 	"\x0fWHEN_BUSY_STEER\x10\x02\x12\x17\n" +
-	"\x13WHEN_BUSY_INTERRUPT\x10\x032\xdb\n" +
-	"\n" +
+	"\x13WHEN_BUSY_INTERRUPT\x10\x032\xdc\v\n" +
 	"\x0eSessionService\x12a\n" +
 	"\fListSessions\x12\x1c.pawl.v1.ListSessionsRequest\x1a\x1d.pawl.v1.ListSessionsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/sessions\x12\xb2\x01\n" +
 	"\n" +
@@ -6417,7 +6867,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rCreateSession\x12\x1d.pawl.v1.CreateSessionRequest\x1a\x1e.pawl.v1.CreateSessionResponse\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/sessions\x12{\n" +
 	"\rUpdateSession\x12\x1d.pawl.v1.UpdateSessionRequest\x1a\x1e.pawl.v1.UpdateSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:update\x12s\n" +
 	"\vForkSession\x12\x1b.pawl.v1.ForkSessionRequest\x1a\x1c.pawl.v1.ForkSessionResponse\")\x82\xd3\xe4\x93\x02#:\x01*\"\x1e/v1/sessions/{session_id}:fork\x12{\n" +
-	"\rRewindSession\x12\x1d.pawl.v1.RewindSessionRequest\x1a\x1e.pawl.v1.RewindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rewind\x12z\n" +
+	"\rRewindSession\x12\x1d.pawl.v1.RewindSessionRequest\x1a\x1e.pawl.v1.RewindSessionResponse\"+\x82\xd3\xe4\x93\x02%:\x01*\" /v1/sessions/{session_id}:rewind\x12\x7f\n" +
+	"\x0eCompactSession\x12\x1e.pawl.v1.CompactSessionRequest\x1a\x1f.pawl.v1.CompactSessionResponse\",\x82\xd3\xe4\x93\x02&:\x01*\"!/v1/sessions/{session_id}:compact\x12z\n" +
 	"\rExportSession\x12\x1d.pawl.v1.ExportSessionRequest\x1a\x1e.pawl.v1.ExportSessionResponse\"(\x82\xd3\xe4\x93\x02\"\x12 /v1/sessions/{session_id}:export0\x012\xa9\t\n" +
 	"\x11SubmissionService\x12\xd6\x01\n" +
 	"\x06Submit\x12\x16.pawl.v1.SubmitRequest\x1a\x17.pawl.v1.SubmitResponse\"\x9a\x01\x82\xd3\xe4\x93\x02\x93\x01:\x01*Z=:\x01*\"8/v1/agents/{key.agent}/instances/{key.instance}:dispatch\"O/v1/agents/{key.agent}/instances/{key.instance}/sessions/{key.session}:dispatch\x12\xd4\x01\n" +
@@ -6442,7 +6893,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -6464,237 +6915,253 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*UpdateSessionResponse)(nil),   // 17: pawl.v1.UpdateSessionResponse
 	(*ForkSessionRequest)(nil),      // 18: pawl.v1.ForkSessionRequest
 	(*ForkSessionResponse)(nil),     // 19: pawl.v1.ForkSessionResponse
-	(*RewindSessionRequest)(nil),    // 20: pawl.v1.RewindSessionRequest
-	(*RewindSessionResponse)(nil),   // 21: pawl.v1.RewindSessionResponse
-	(*ExportSessionRequest)(nil),    // 22: pawl.v1.ExportSessionRequest
-	(*ExportSessionResponse)(nil),   // 23: pawl.v1.ExportSessionResponse
-	(*ExportedCall)(nil),            // 24: pawl.v1.ExportedCall
-	(*ListEntriesRequest)(nil),      // 25: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 26: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 27: pawl.v1.Entry
-	(*Speaker)(nil),                 // 28: pawl.v1.Speaker
-	(*Message)(nil),                 // 29: pawl.v1.Message
-	(*Block)(nil),                   // 30: pawl.v1.Block
-	(*Thinking)(nil),                // 31: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 32: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 33: pawl.v1.ToolResult
-	(*Image)(nil),                   // 34: pawl.v1.Image
-	(*GetImageRequest)(nil),         // 35: pawl.v1.GetImageRequest
-	(*GetImageResponse)(nil),        // 36: pawl.v1.GetImageResponse
-	(*Usage)(nil),                   // 37: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 38: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 39: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 40: pawl.v1.Event
-	(*SkillActivated)(nil),          // 41: pawl.v1.SkillActivated
-	(*Task)(nil),                    // 42: pawl.v1.Task
-	(*TaskStarted)(nil),             // 43: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 44: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 45: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 46: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 47: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 48: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 49: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 50: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 51: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 52: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 53: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 54: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 55: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 56: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 57: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 58: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 59: pawl.v1.Submission
-	(*Cancellation)(nil),            // 60: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 61: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 62: pawl.v1.Error
-	(*PromptResult)(nil),            // 63: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 64: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 65: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 66: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 67: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 68: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 69: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 70: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 71: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 72: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 73: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 74: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 75: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 76: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 77: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 78: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 79: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 80: pawl.v1.AbortSessionResponse
-	nil,                             // 81: pawl.v1.Session.LabelsEntry
-	nil,                             // 82: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 83: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 84: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 85: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 86: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 87: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 88: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 89: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 90: google.protobuf.Value
+	(*CompactSessionRequest)(nil),   // 20: pawl.v1.CompactSessionRequest
+	(*CompactSessionResponse)(nil),  // 21: pawl.v1.CompactSessionResponse
+	(*RewindSessionRequest)(nil),    // 22: pawl.v1.RewindSessionRequest
+	(*RewindSessionResponse)(nil),   // 23: pawl.v1.RewindSessionResponse
+	(*ExportSessionRequest)(nil),    // 24: pawl.v1.ExportSessionRequest
+	(*ExportSessionResponse)(nil),   // 25: pawl.v1.ExportSessionResponse
+	(*ExportedCall)(nil),            // 26: pawl.v1.ExportedCall
+	(*ListEntriesRequest)(nil),      // 27: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 28: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 29: pawl.v1.Entry
+	(*EntryRange)(nil),              // 30: pawl.v1.EntryRange
+	(*Speaker)(nil),                 // 31: pawl.v1.Speaker
+	(*Message)(nil),                 // 32: pawl.v1.Message
+	(*Block)(nil),                   // 33: pawl.v1.Block
+	(*Thinking)(nil),                // 34: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 35: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 36: pawl.v1.ToolResult
+	(*Image)(nil),                   // 37: pawl.v1.Image
+	(*GetImageRequest)(nil),         // 38: pawl.v1.GetImageRequest
+	(*GetImageResponse)(nil),        // 39: pawl.v1.GetImageResponse
+	(*Usage)(nil),                   // 40: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 41: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 42: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 43: pawl.v1.Event
+	(*SkillActivated)(nil),          // 44: pawl.v1.SkillActivated
+	(*Task)(nil),                    // 45: pawl.v1.Task
+	(*CompactionStarted)(nil),       // 46: pawl.v1.CompactionStarted
+	(*CompactionFinished)(nil),      // 47: pawl.v1.CompactionFinished
+	(*TaskStarted)(nil),             // 48: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 49: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 50: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 51: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 52: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 53: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 54: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 55: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 56: pawl.v1.ModelWaiting
+	(*ToolStarted)(nil),             // 57: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 58: pawl.v1.ToolWaiting
+	(*ToolOutput)(nil),              // 59: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 60: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 61: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 62: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 63: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 64: pawl.v1.Submission
+	(*Cancellation)(nil),            // 65: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 66: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 67: pawl.v1.Error
+	(*PromptResult)(nil),            // 68: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 69: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 70: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 71: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 72: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 73: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 74: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 75: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 76: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 77: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 78: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 79: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 80: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 81: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 82: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 83: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 84: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 85: pawl.v1.AbortSessionResponse
+	nil,                             // 86: pawl.v1.Session.LabelsEntry
+	nil,                             // 87: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 88: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 89: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 90: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 91: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 92: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 93: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 94: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 95: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	87,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	81,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	88,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	92,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	86,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	93,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	82,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	87,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	83,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	88,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	88,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	93,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	84,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	88,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	89,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	93,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	85,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	88,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	90,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	93,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	6,   // 20: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
-	6,   // 21: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
-	27,  // 22: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	59,  // 23: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
-	24,  // 24: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	87,  // 25: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	87,  // 26: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
-	27,  // 27: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	29,  // 28: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	87,  // 29: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	28,  // 30: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
-	30,  // 31: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	37,  // 32: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	31,  // 33: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	32,  // 34: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	33,  // 35: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	34,  // 36: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	88,  // 37: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	34,  // 38: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	88,  // 39: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	34,  // 40: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
-	0,   // 41: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	40,  // 42: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	87,  // 43: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	42,  // 44: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	45,  // 45: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	47,  // 46: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	48,  // 47: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	49,  // 48: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	50,  // 49: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	52,  // 50: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	54,  // 51: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	57,  // 52: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	58,  // 53: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	53,  // 54: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	51,  // 55: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	43,  // 56: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	44,  // 57: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	41,  // 58: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
-	46,  // 59: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	55,  // 60: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	56,  // 61: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	3,   // 62: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	27,  // 63: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 64: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	62,  // 65: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	63,  // 66: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	89,  // 67: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	27,  // 68: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	27,  // 69: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	27,  // 70: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	87,  // 71: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	87,  // 72: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	86,  // 73: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	87,  // 74: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	87,  // 75: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	89,  // 76: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	59,  // 77: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 78: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 79: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 80: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	62,  // 81: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	63,  // 82: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	87,  // 83: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	87,  // 84: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	87,  // 85: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	60,  // 86: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	28,  // 87: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 88: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	64,  // 89: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	61,  // 90: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	37,  // 91: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	90,  // 92: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	88,  // 93: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 94: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	34,  // 95: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	64,  // 96: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	88,  // 97: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 98: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	59,  // 99: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 100: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	34,  // 101: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	64,  // 102: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	88,  // 103: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 104: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	59,  // 105: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	40,  // 106: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	89,  // 107: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	59,  // 108: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	89,  // 109: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	59,  // 110: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	59,  // 111: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	59,  // 112: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	59,  // 113: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	59,  // 114: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 115: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 116: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	25,  // 117: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	35,  // 118: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	38,  // 119: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 120: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 121: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 122: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 123: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	20,  // 124: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	22,  // 125: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	65,  // 126: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	67,  // 127: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	71,  // 128: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	73,  // 129: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	75,  // 130: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	77,  // 131: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	79,  // 132: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	69,  // 133: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 134: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 135: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	26,  // 136: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	36,  // 137: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	39,  // 138: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 139: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 140: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 141: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 142: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	21,  // 143: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	23,  // 144: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	66,  // 145: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	68,  // 146: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	72,  // 147: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	74,  // 148: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	76,  // 149: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	78,  // 150: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	80,  // 151: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	70,  // 152: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	134, // [134:153] is the sub-list for method output_type
-	115, // [115:134] is the sub-list for method input_type
-	115, // [115:115] is the sub-list for extension type_name
-	115, // [115:115] is the sub-list for extension extendee
-	0,   // [0:115] is the sub-list for field type_name
+	64,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
+	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
+	29,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
+	64,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	26,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
+	92,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	92,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	29,  // 28: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	32,  // 29: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	92,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	31,  // 31: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
+	30,  // 32: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
+	33,  // 33: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	40,  // 34: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	34,  // 35: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	35,  // 36: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	36,  // 37: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	37,  // 38: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	93,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	37,  // 40: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	93,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	37,  // 42: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
+	0,   // 43: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	43,  // 44: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	92,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	45,  // 46: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	50,  // 47: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	52,  // 48: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	53,  // 49: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	54,  // 50: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	55,  // 51: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	57,  // 52: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	59,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	62,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	63,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	58,  // 56: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	56,  // 57: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	48,  // 58: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	49,  // 59: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	44,  // 60: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
+	46,  // 61: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
+	47,  // 62: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
+	51,  // 63: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	60,  // 64: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	61,  // 65: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	3,   // 66: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	30,  // 67: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	30,  // 68: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	40,  // 69: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	94,  // 70: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	67,  // 71: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	29,  // 72: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 73: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	67,  // 74: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	68,  // 75: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	94,  // 76: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	29,  // 77: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	29,  // 78: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	29,  // 79: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	92,  // 80: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	92,  // 81: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	91,  // 82: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	92,  // 83: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	92,  // 84: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	94,  // 85: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	64,  // 86: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 87: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 88: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 89: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	67,  // 90: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	68,  // 91: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	92,  // 92: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	92,  // 93: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	92,  // 94: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	65,  // 95: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	31,  // 96: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 97: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	69,  // 98: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	66,  // 99: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	40,  // 100: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	95,  // 101: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	93,  // 102: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 103: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 104: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	69,  // 105: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	93,  // 106: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 107: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	64,  // 108: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 109: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 110: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	69,  // 111: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	93,  // 112: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 113: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	64,  // 114: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	43,  // 115: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	94,  // 116: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	64,  // 117: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	94,  // 118: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	64,  // 119: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	64,  // 120: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	64,  // 121: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	64,  // 122: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	64,  // 123: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 124: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 125: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	27,  // 126: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	38,  // 127: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	41,  // 128: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 129: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 130: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 131: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 132: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 133: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 134: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 135: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	70,  // 136: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	72,  // 137: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	76,  // 138: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	78,  // 139: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	80,  // 140: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	82,  // 141: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	84,  // 142: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	74,  // 143: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 144: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 145: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	28,  // 146: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	39,  // 147: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	42,  // 148: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 149: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 150: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 151: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 152: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 153: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 154: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 155: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	71,  // 156: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	73,  // 157: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	77,  // 158: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	79,  // 159: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	81,  // 160: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	83,  // 161: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	85,  // 162: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	75,  // 163: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	144, // [144:164] is the sub-list for method output_type
+	124, // [124:144] is the sub-list for method input_type
+	124, // [124:124] is the sub-list for extension type_name
+	124, // [124:124] is the sub-list for extension extendee
+	0,   // [0:124] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -6706,14 +7173,14 @@ func file_pawl_v1_sessions_proto_init() {
 		(*GetSessionRequest_Key)(nil),
 		(*GetSessionRequest_SessionId)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[15].OneofWrappers = []any{}
-	file_pawl_v1_sessions_proto_msgTypes[18].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[17].OneofWrappers = []any{}
+	file_pawl_v1_sessions_proto_msgTypes[20].OneofWrappers = []any{
 		(*ExportSessionResponse_Session)(nil),
 		(*ExportSessionResponse_Entry)(nil),
 		(*ExportSessionResponse_Submission)(nil),
 		(*ExportSessionResponse_Call)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[25].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[28].OneofWrappers = []any{
 		(*Block_Text)(nil),
 		(*Block_Thinking)(nil),
 		(*Block_ToolCall)(nil),
@@ -6721,7 +7188,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Block_Image)(nil),
 		(*Block_File)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[35].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[38].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -6736,6 +7203,8 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_TaskStarted)(nil),
 		(*Event_TaskFinished)(nil),
 		(*Event_SkillActivated)(nil),
+		(*Event_CompactionStarted)(nil),
+		(*Event_CompactionFinished)(nil),
 		(*Event_Steered)(nil),
 		(*Event_ToolProgress)(nil),
 		(*Event_ToolsChanged)(nil),
@@ -6746,7 +7215,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   82,
+			NumMessages:   87,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

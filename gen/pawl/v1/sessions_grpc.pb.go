@@ -19,17 +19,18 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SessionService_ListSessions_FullMethodName  = "/pawl.v1.SessionService/ListSessions"
-	SessionService_GetSession_FullMethodName    = "/pawl.v1.SessionService/GetSession"
-	SessionService_ListEntries_FullMethodName   = "/pawl.v1.SessionService/ListEntries"
-	SessionService_GetImage_FullMethodName      = "/pawl.v1.SessionService/GetImage"
-	SessionService_WatchSession_FullMethodName  = "/pawl.v1.SessionService/WatchSession"
-	SessionService_RebindSession_FullMethodName = "/pawl.v1.SessionService/RebindSession"
-	SessionService_CreateSession_FullMethodName = "/pawl.v1.SessionService/CreateSession"
-	SessionService_UpdateSession_FullMethodName = "/pawl.v1.SessionService/UpdateSession"
-	SessionService_ForkSession_FullMethodName   = "/pawl.v1.SessionService/ForkSession"
-	SessionService_RewindSession_FullMethodName = "/pawl.v1.SessionService/RewindSession"
-	SessionService_ExportSession_FullMethodName = "/pawl.v1.SessionService/ExportSession"
+	SessionService_ListSessions_FullMethodName   = "/pawl.v1.SessionService/ListSessions"
+	SessionService_GetSession_FullMethodName     = "/pawl.v1.SessionService/GetSession"
+	SessionService_ListEntries_FullMethodName    = "/pawl.v1.SessionService/ListEntries"
+	SessionService_GetImage_FullMethodName       = "/pawl.v1.SessionService/GetImage"
+	SessionService_WatchSession_FullMethodName   = "/pawl.v1.SessionService/WatchSession"
+	SessionService_RebindSession_FullMethodName  = "/pawl.v1.SessionService/RebindSession"
+	SessionService_CreateSession_FullMethodName  = "/pawl.v1.SessionService/CreateSession"
+	SessionService_UpdateSession_FullMethodName  = "/pawl.v1.SessionService/UpdateSession"
+	SessionService_ForkSession_FullMethodName    = "/pawl.v1.SessionService/ForkSession"
+	SessionService_RewindSession_FullMethodName  = "/pawl.v1.SessionService/RewindSession"
+	SessionService_CompactSession_FullMethodName = "/pawl.v1.SessionService/CompactSession"
+	SessionService_ExportSession_FullMethodName  = "/pawl.v1.SessionService/ExportSession"
 )
 
 // SessionServiceClient is the client API for SessionService service.
@@ -85,6 +86,13 @@ type SessionServiceClient interface {
 	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
 	// SESSION_BUSY. The same request again returns the same fork.
 	RewindSession(ctx context.Context, in *RewindSessionRequest, opts ...grpc.CallOption) (*RewindSessionResponse, error)
+	// CompactSession has a summary of the session's older entries written. Models are told the summary instead of them
+	// from then on. It is a submission of its own kind: it is durable when CompactSession returns, waits its turn behind
+	// what runs, and is waited for and aborted as any other. It completes with the summary as its text, or with an empty
+	// text when the conversation is too short for one. The submission fails with reason COMPACTION_FAILED when the model
+	// wrote no summary: the conversation is as it was then. With an idempotency key, the same request again returns the
+	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	CompactSession(ctx context.Context, in *CompactSessionRequest, opts ...grpc.CallOption) (*CompactSessionResponse, error)
 	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
 	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
 	// is exported as far as it has come: an item is there at least as it was when the export began.
@@ -208,6 +216,16 @@ func (c *sessionServiceClient) RewindSession(ctx context.Context, in *RewindSess
 	return out, nil
 }
 
+func (c *sessionServiceClient) CompactSession(ctx context.Context, in *CompactSessionRequest, opts ...grpc.CallOption) (*CompactSessionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CompactSessionResponse)
+	err := c.cc.Invoke(ctx, SessionService_CompactSession_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sessionServiceClient) ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &SessionService_ServiceDesc.Streams[1], SessionService_ExportSession_FullMethodName, cOpts...)
@@ -280,6 +298,13 @@ type SessionServiceServer interface {
 	// no more prompts. A session with submissions that have not settled fails with FAILED_PRECONDITION, reason
 	// SESSION_BUSY. The same request again returns the same fork.
 	RewindSession(context.Context, *RewindSessionRequest) (*RewindSessionResponse, error)
+	// CompactSession has a summary of the session's older entries written. Models are told the summary instead of them
+	// from then on. It is a submission of its own kind: it is durable when CompactSession returns, waits its turn behind
+	// what runs, and is waited for and aborted as any other. It completes with the summary as its text, or with an empty
+	// text when the conversation is too short for one. The submission fails with reason COMPACTION_FAILED when the model
+	// wrote no summary: the conversation is as it was then. With an idempotency key, the same request again returns the
+	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	CompactSession(context.Context, *CompactSessionRequest) (*CompactSessionResponse, error)
 	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
 	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
 	// is exported as far as it has come: an item is there at least as it was when the export began.
@@ -323,6 +348,9 @@ func (UnimplementedSessionServiceServer) ForkSession(context.Context, *ForkSessi
 }
 func (UnimplementedSessionServiceServer) RewindSession(context.Context, *RewindSessionRequest) (*RewindSessionResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RewindSession not implemented")
+}
+func (UnimplementedSessionServiceServer) CompactSession(context.Context, *CompactSessionRequest) (*CompactSessionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method CompactSession not implemented")
 }
 func (UnimplementedSessionServiceServer) ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error {
 	return status.Error(codes.Unimplemented, "method ExportSession not implemented")
@@ -521,6 +549,24 @@ func _SessionService_RewindSession_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _SessionService_CompactSession_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CompactSessionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SessionServiceServer).CompactSession(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SessionService_CompactSession_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SessionServiceServer).CompactSession(ctx, req.(*CompactSessionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SessionService_ExportSession_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(ExportSessionRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -574,6 +620,10 @@ var SessionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RewindSession",
 			Handler:    _SessionService_RewindSession_Handler,
+		},
+		{
+			MethodName: "CompactSession",
+			Handler:    _SessionService_CompactSession_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

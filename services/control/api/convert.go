@@ -56,10 +56,14 @@ func encodeEntry(e *session.Entry) *pawlv1.Entry {
 	if e == nil {
 		return nil
 	}
-	return &pawlv1.Entry{
+	out := &pawlv1.Entry{
 		Seq: e.Seq, SubmissionId: e.SubmissionID, Kind: string(e.Kind),
 		Message: encodeMessage(e.Message), CreatedAt: stamp(e.CreatedAt), AskedBy: encodeSpeaker(e.Message.From),
 	}
+	if r := e.Range(); e.Kind == session.Summary {
+		out.Summarizes = &pawlv1.EntryRange{From: r.From, To: r.To}
+	}
+	return out
 }
 
 func encodeSpeaker(s *model.Speaker) *pawlv1.Speaker {

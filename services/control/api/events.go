@@ -104,6 +104,8 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = encodeSkillActivated(e.Skill)
 	case event.TaskStarted, event.TaskFinished:
 		encodeTask(e, out)
+	case event.CompactionStarted, event.CompactionFinished:
+		encodeCompaction(e, out)
 	case event.Settled:
 		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSettled(e, of)}}
 	}

@@ -68,6 +68,7 @@ var rules = []Rule{
 	{ReloadAgents, "", operators, true, []string{"pawl.v1.AgentService/ReloadAgents"}},
 	{Prompt, User, operators, true, []string{
 		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt",
+		"pawl.v1.SessionService/CompactSession",
 		"POST /agents/{agent}/{instance}", "WS /agents/{agent}/{instance}",
 	}},
 	{Abort, User, operators, true, []string{

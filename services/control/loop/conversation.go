@@ -116,7 +116,7 @@ func sizeOf(m model.Message) int {
 // catchUp reads what is missing up to head.
 func (c *conversation) catchUp(ctx context.Context, store Store, sessionID string, head int64) error {
 	if head-c.head > entriesAtOnce {
-		if err := c.skip(ctx, store, sessionID); err != nil {
+		if err := c.skip(ctx, store, sessionID, head); err != nil {
 			return err
 		}
 	}
@@ -129,6 +129,9 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 			return fmt.Errorf("reading the conversation: entries %d to %d are missing", c.head+1, head)
 		}
 		for _, e := range page {
+			if e.Seq > head {
+				break
+			}
 			if e.Unreadable != nil {
 				return e.Unreadable // to a model it would be another conversation
 			}
@@ -140,15 +143,15 @@ func (c *conversation) catchUp(ctx context.Context, store Store, sessionID strin
 	return nil
 }
 
-// skip goes on after the range of the last summary, if that is ahead: what it stands for is not read.
-func (c *conversation) skip(ctx context.Context, store Store, sessionID string) error {
+// skip goes on after the range of the last summary, if that is between here and head: what it stands for is not read.
+func (c *conversation) skip(ctx context.Context, store Store, sessionID string, head int64) error {
 	s, found, err := store.LastSummary(ctx, sessionID)
 	if err != nil {
 		return fmt.Errorf("reading the conversation's summary: %w", err)
 	}
 	r := s.Range()
 	switch {
-	case !found || s.Unreadable == nil && r.To <= c.head:
+	case !found || s.Seq > head || s.Unreadable == nil && r.To <= c.head:
 		return nil
 	case s.Unreadable != nil:
 		return s.Unreadable

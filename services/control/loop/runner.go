@@ -42,10 +42,12 @@ func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executo
 		return model.Request{}, err
 	}
 	// the first entry's time is in the prompt
-	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, before); err != nil {
+	if err := l.conversation.catchUp(ctx, r.deps.Store, row.SessionID, max(before-1, 1)); err != nil {
 		return model.Request{}, err
 	}
 	req := l.request()
-	req.Messages = l.conversation.messages[:before-1]
+	if before <= 1 {
+		req.Messages = nil
+	}
 	return req, nil
 }

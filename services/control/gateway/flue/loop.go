@@ -77,6 +77,8 @@ func (l *loop) event(e *event.Event) {
 		l.emit(e.Time, "log", &logLine{Level: "info", Message: "[pawl] " + e.Wait.Message, Attributes: map[string]any{
 			"reason": e.Wait.Reason, "since": stamp(e.Wait.Since), "until": stamp(e.Wait.Until),
 		}})
+	case event.CompactionStarted, event.CompactionFinished:
+		l.compaction(e)
 	case event.ToolStarted:
 		l.toolStart(e.Time, e.Call.ProviderID)
 	case event.ToolFinished:
@@ -93,11 +95,13 @@ func (l *loop) begin(at time.Time) {
 	if !l.begun.IsZero() {
 		return
 	}
-	l.begun, l.due = at, true
+	l.begun = at
 	l.startTask(at)
-	l.emit(at, "operation_start", &operationStart{OperationKind: "prompt"})
-	l.emit(at, "agent_start", &common{})
+	l.emit(at, "operation_start", &operationStart{OperationKind: l.kind()})
 	l.messages = []*message{}
+	if l.due = l.kind() == "prompt"; l.due {
+		l.emit(at, "agent_start", &common{})
+	}
 }
 
 func (l *loop) beginTurn(at time.Time) {
@@ -232,6 +236,10 @@ func (l *loop) restart(e *event.Event) {
 	if e.Reason != "model_retry" {
 		stop, line = stopAborted, "[pawl] "+why
 	}
+	if l.kind() != "prompt" {
+		l.emit(e.Time, "log", &logLine{Level: "warn", Message: line, Attributes: map[string]any{"error": why}})
+		return
+	}
 	l.beginTurn(e.Time)
 	l.failTurn(e.Time, stop, why)
 	l.emit(e.Time, "agent_end", &agentEnd{Messages: l.messages})
@@ -243,7 +251,7 @@ func (l *loop) restart(e *event.Event) {
 // settle ends the operation.
 func (l *loop) settle(at time.Time, z *event.Settlement) {
 	l.settled = true
-	end := &operation{OperationKind: "prompt", DurationMs: at.Sub(l.begun).Milliseconds(), Usage: usageOf(z.Usage)}
+	end := &operation{OperationKind: l.kind(), DurationMs: at.Sub(l.begun).Milliseconds(), Usage: usageOf(z.Usage)}
 	if z.Outcome == string(lane.Completed) {
 		result := ResultOf(submission.Submission{Text: z.Text, Loop: lane.Loop{Usage: z.Usage}, Model: z.Model})
 		end.Result = &result
@@ -262,7 +270,9 @@ func (l *loop) settle(at time.Time, z *event.Settlement) {
 		}
 		end.IsError, end.Error = true, &failure{Name: name, Message: why}
 	}
-	l.emit(at, "agent_end", &agentEnd{Messages: l.messages})
+	if l.kind() == "prompt" {
+		l.emit(at, "agent_end", &agentEnd{Messages: l.messages})
+	}
 	l.emit(at, "operation", end)
 	l.emit(at, "idle", &common{})
 }
