@@ -40,6 +40,22 @@ var beside = []struct {
 		"internal/crashtest",
 		[]string{"TestExecutorIsKilled"},
 	},
+	{
+		"14a", "SIGKILL of the executor's daemon while a command tool runs, which has not read its arguments yet",
+		"internal/crashtest",
+		[]string{"TestACommandToolOutlivesItsDaemon"},
+	},
+	{
+		"14a, 14b, 15", "an executor in Python or Node that offers tools loses its connection, and gets SIGKILL, " +
+			"while a tool runs and before its result is acknowledged",
+		"cmd/control",
+		[]string{"TestExampleToolsPython", "TestExampleToolsNode"},
+	},
+	{
+		"14b", "an executor comes back without the tool of a call that it has, and the loop has another owner",
+		"services/control/loop",
+		[]string{"TestACallOutlivesTheOfferOfItsTool"},
+	},
 	{"14a", "SIGKILL of control and the executor's daemon", "internal/crashtest", []string{"TestBothAreKilled"}},
 	{
 		"14a", "SIGKILL of a daemon; the next one attaches to the command", "services/executor/keeper",
