@@ -321,12 +321,12 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 	if asked := l.read(m); len(asked) > 0 {
 		return l.callTools(ctx, s, e, asked)
 	}
-	if l.structured() {
-		return l.insist(ctx, s, e)
-	}
 	if l.goesOn(ctx) {
 		s.Progress.Phase, s.Progress.Turn = lane.PhaseModel, l.row.Turn+1
 		return l.commit(s, lane.With{})
+	}
+	if l.structured() {
+		return l.insist(ctx, s, e)
 	}
 	return l.finish(s, Stop{Outcome: lane.Completed}, nil)
 }

@@ -117,8 +117,12 @@ func lastCorrection(entries []session.Entry) (text string) {
 
 // instructed is a request with what is to be known of the end.
 func (l *loop) instructed(req model.Request) model.Request {
-	if l.structured() {
-		req.System += "\n\n" + result.Instruction
+	if !l.structured() {
+		return req
+	}
+	req.System += "\n\n" + result.Instruction
+	if n := len(req.Messages); n > 0 {
+		req.MustCall = result.Asked(req.Messages[n-1])
 	}
 	return req
 }

@@ -110,6 +110,25 @@ func (b *bench) expectSettled(sub submission.Submission) {
 	}
 }
 
+// A model that is asked again is made to call a tool, and not before.
+func TestACallIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		told := &requests{Model: b.model}
+		b.die()
+		b.model = told
+		b.start(agent.Shell())
+		b.wait(b.want(sized, "say: hm\nagain:\nls\n"+three).ID)
+		var must []bool
+		for _, req := range told.all {
+			must = append(must, req.MustCall)
+		}
+		if fmt.Sprint(must) != "[false true false]" {
+			t.Errorf("asked for a call: %v", must)
+		}
+	})
+}
+
 // What an answer asks for beside its result is carried out and in the conversation.
 func TestResultsBesideAResultAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

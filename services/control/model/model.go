@@ -185,7 +185,10 @@ type Request struct {
 	Thinking  Thinking
 	MaxOutput int    // tokens; 0 is the model's own limit
 	CacheKey  string // stable per session, for providers that route their prompt cache by it
-	Sums      bool   // a summary is asked for, which System says to models that can read
+	// MustCall asks for an answer that calls a tool. Providers are asked for it where that costs neither their cache
+	// nor thoughts; others may answer without.
+	MustCall bool `json:",omitempty"`
+	Sums     bool // a summary is asked for, which System says to models that can read
 	// Memo belongs to the conversation that Messages are; nil when a call stands alone.
 	Memo *Memo `json:"-"`
 }

@@ -46,6 +46,7 @@ type headKey struct {
 	tools            *byte // the encoded set
 	refused          int   // how many parameters were refused so far
 	noThoughts       bool
+	mustCall         bool
 }
 
 // call is one call, over all requests that it takes.
@@ -109,6 +110,7 @@ func (m *languageModel) body(c *call) ([][]byte, error) {
 	key := headKey{
 		system: c.System, cacheKey: c.CacheKey, thinking: c.Thinking, maxOutput: c.MaxOutput,
 		refused: len(c.without), noThoughts: conv.encoder.Omits().Thinking,
+		mustCall: c.MustCall,
 	}
 	if len(tools) > 0 {
 		key.tools = &tools[0]

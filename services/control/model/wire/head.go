@@ -15,7 +15,7 @@ import (
 
 // Head is what a request says beside its conversation.
 type Head struct {
-	Request model.Request // System, Thinking, MaxOutput, CacheKey
+	Request model.Request // System, Thinking, MaxOutput, CacheKey, MustCall
 	Tools   []byte        // as EncodeTools made them, nil for none
 	// Without names parameters that are left out. A parameter within another one is named as in "reasoning.summary".
 	Without []string
@@ -158,6 +158,9 @@ func (h Head) responses(p *params, t Target) {
 	}
 	if len(h.Tools) > 0 {
 		p.add("parallel_tool_calls", []byte("true"))
+		if h.Request.MustCall {
+			p.text("tool_choice", "required")
+		}
 	}
 	if h.Request.CacheKey != "" {
 		p.text("prompt_cache_key", shortName(h.Request.CacheKey, maxName))
@@ -199,6 +202,9 @@ func (h Head) chat(p *params, t Target) {
 	}
 	if h.Request.CacheKey != "" && t.Own { // other servers may not know the parameter
 		p.text("prompt_cache_key", shortName(h.Request.CacheKey, maxName))
+	}
+	if h.Request.MustCall && len(h.Tools) > 0 && t.Own {
+		p.text("tool_choice", "required")
 	}
 }
 

@@ -160,8 +160,11 @@ func Corrects(e session.Entry) bool {
 
 // Asks reports whether an entry asks the model for a result again.
 func Asks(e session.Entry) bool {
-	return e.Kind == session.Marker && e.Message.IsNote() && strings.HasSuffix(e.Message.Text(), again)
+	return e.Kind == session.Marker && Asked(e.Message)
 }
+
+// Asked reports whether a message is Again.
+func Asked(m model.Message) bool { return m.IsNote() && strings.HasSuffix(m.Text(), again) }
 
 // wrap is the schema of an object whose only property is described by a schema. References within the schema that begin
 // at its root are made to begin at the new one.
