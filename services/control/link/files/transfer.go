@@ -269,6 +269,8 @@ func answers(x *pawlv1.Execute, r *pawlv1.Result) bool {
 		return r.GetExists() != nil
 	case *pawlv1.Execute_MakeDir, *pawlv1.Execute_Remove:
 		return r.GetDone() != nil
+	case *pawlv1.Execute_Mcp:
+		return r.GetMcp() != nil
 	case *pawlv1.Execute_Exec:
 		return r.GetExec() != nil
 	}
