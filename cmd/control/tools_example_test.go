@@ -184,6 +184,16 @@ func (b *bank) offersTools() {
 		b.Errorf("the transfers are %q, want %q", got, want)
 	}
 	b.expect(b.prompt(`tool lookup: {"account": "e"}`), "The balance of e is 100.")
+
+	// A tool is told to stop when its prompt is aborted.
+	b.hold("f")
+	answer = b.prompt(`tool transfer: {"account": "f", "amount": 5}`)
+	b.transfers(5)
+	if _, stderr, err := invoke(b.T, "abort", "--data", b.data, "bank/cli"); err != nil {
+		b.Error(err, stderr)
+	}
+	b.expect(answer, "abort")
+	b.until(func() bool { return strings.Contains(b.log.String(), "transfer has ended") })
 }
 
 func TestExampleToolsNode(t *testing.T) {

@@ -416,6 +416,16 @@ func TestLooseVerbs(t *testing.T) {
 	})
 }
 
+// This executor offers no tools: a call of one is refused, and nothing runs.
+func TestCallsOfToolsAreRefused(t *testing.T) {
+	within(t, func(r *rig) {
+		r.send(execute("a", func(e *pawlv1.Execute) {
+			e.Verb = &pawlv1.Execute_CallTool{CallTool: &pawlv1.CallTool{Name: "cad", ArgsJson: "{}"}}
+		}))
+		r.want("rejected a UNSUPPORTED")
+	})
+}
+
 // A command of a lane can have its input whole.
 func TestInputOfACommand(t *testing.T) {
 	within(t, func(r *rig) {
