@@ -41,6 +41,7 @@ var measurements = []measurement{
 	{"admission", everywhere, admission},
 	{"prompts", everywhere, prompts},
 	{"long", everywhere, long},
+	{"long-session", onDisk, longSession},
 	{"fifo", everywhere, fifo},
 	{"tools", everywhere, toolCalls},
 	{"deltas", everywhere, deltas},
