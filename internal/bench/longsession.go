@@ -63,7 +63,8 @@ func longSession(ctx context.Context, r *run) error {
 	first, last := stages[1], stages[len(stages)-1]
 	what := fmt.Sprintf("session of %d turns of 10 KiB of output, summarised", len(stages)*turnsPerPrompt)
 	r.add(timed(Row{
-		What: what + ": time of a turn, last hundred beside second", Floor: took(quantile(first.turns, 0.5)), Goal: flat,
+		What: what + ": time of a turn, last hundred beside second", Floor: took(quantile(first.turns, 0.5)),
+		Goal: flat,
 	}, last.turns))
 	r.add(Row{What: "… written per turn, likewise", P50: bytes(last.written), Floor: bytes(first.written), Goal: flat})
 	r.add(Row{What: "… RSS of control, likewise", P50: bytes(last.memory), Floor: bytes(first.memory), Goal: flat})
