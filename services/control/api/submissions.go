@@ -39,11 +39,7 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 	in := submission.Input{
 		Key: decodeKey(ctx, req.GetKey()), Message: req.GetMessage(), IdempotencyKey: req.GetIdempotencyKey(),
 	}
-	var err error
-	if in.Options.Skill, err = decodeSkill(req.GetSkill()); err != nil {
-		return in, err
-	}
-	err = may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
+	err := may(ctx, auth.Prompt, auth.Resource{Agent: in.Key.Agent, Missing: agent.Missing(in.Key.Agent)})
 	if err != nil {
 		return in, s.deps.withKnown(ctx, err)
 	}
@@ -70,6 +66,9 @@ func (s *submissions) input(ctx context.Context, req prompt) (submission.Input, 
 
 // decodeOptions is what a prompt asks for beside its message.
 func decodeOptions(req prompt) (o lane.Options, err error) {
+	if o.Skill, err = decodeSkill(req.GetSkill()); err != nil {
+		return o, err
+	}
 	if s := req.GetResultSchema(); s != nil {
 		if o.ResultSchema, err = s.MarshalJSON(); err != nil {
 			return o, result.ErrSchema

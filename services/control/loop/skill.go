@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/event"
@@ -236,12 +237,24 @@ func (l *loop) at(ctx context.Context) (workspace.Place, error) {
 	if l.tree.deps.Workspaces == nil || !l.as.tools.Uses(tool.KindExecutor) {
 		return workspace.Place{}, skill.ErrNotFound.With("the agent has no workspace to have skills or files in")
 	}
-	e, ok, err := l.workspace(ctx)
-	if err == nil && !ok {
-		err = errNoWorkspace
+	for began := time.Now(); ; {
+		e, ok, err := l.workspace(ctx)
+		if err != nil || ok {
+			return workspace.Place{Executor: e.ID, Cwd: l.cwd()}, err
+		}
+		if time.Since(began) >= executorPatience {
+			return workspace.Place{}, errNoWorkspace
+		}
+		select {
+		case <-time.After(executorPatience / 20):
+		case <-ctx.Done():
+			return workspace.Place{}, ctx.Err()
+		}
 	}
-	return workspace.Place{Executor: e.ID, Cwd: l.cwd()}, err
 }
+
+// executorPatience is how long the files of a skill wait for an executor, as one that is just connecting.
+const executorPatience = 5 * time.Second
 
 // tellSkill adds the skill that the caller starts with to a step. A skill that cannot be had ends the loop: the caller
 // has asked for it by name.

@@ -218,6 +218,12 @@ func TestASkillNarrows(t *testing.T) {
 			t.Errorf("%d calls were refused", refused)
 		}
 		b.expect(b.wait(b.submit("s", "echo free again").ID), lane.Completed, "free again")
+		for range 2 {
+			got := b.wait(b.begin("s", "echo no", "careful", "").ID)
+			if !strings.Contains(got.Text, "Not run: skill careful") {
+				t.Errorf("one that a caller has started with: %s", got.Text)
+			}
+		}
 	})
 }
 
