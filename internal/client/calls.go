@@ -91,6 +91,9 @@ func (p *printer) started(t *pawlv1.ToolStarted, at time.Time) {
 }
 
 func (p *printer) waiting(w *pawlv1.ToolWaiting) {
+	if w.GetReason() == "APPROVAL" {
+		return // ApprovalRequested has said more
+	}
 	c := p.call(w.GetCallId(), w.GetName(), w.GetToolCallId())
 	c.waits = true
 	p.note(p.about(c, " waits"))

@@ -43,8 +43,8 @@ func Commands(o Options) []*cobra.Command {
 	var all []*cobra.Command
 	for _, command := range []func(*connection) *cobra.Command{
 		promptCommand, watchCommand, waitCommand, abortCommand, agentsCommand, executorsCommand, sessionsCommand,
-		submissionsCommand, deletionsCommand, filesCommand, execCommand, tokenCommand, tenantsCommand, auditCommand,
-		readyCommand,
+		submissionsCommand, approvalsCommand, deletionsCommand, filesCommand, execCommand, tokenCommand, tenantsCommand,
+		auditCommand, readyCommand,
 	} {
 		all = append(all, command(&connection{options: o}))
 	}

@@ -162,6 +162,8 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.toolsChanged(v.ToolsChanged)
 	case *pawlv1.Event_SkillActivated:
 		p.note("[skill " + v.SkillActivated.GetName() + "]")
+	case *pawlv1.Event_ApprovalRequested, *pawlv1.Event_ApprovalDecided:
+		p.approval(e)
 	case *pawlv1.Event_Settled:
 		p.settled(v.Settled.GetSubmission())
 	}

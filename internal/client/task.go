@@ -27,6 +27,8 @@ func (p *printer) child(e *pawlv1.Event) {
 		p.note(strings.TrimSpace("[task " + name + "] " + oneLine(about, p.lineWidth())))
 	case *pawlv1.Event_ToolStarted:
 		p.note("[task " + p.tasks[id] + "] " + v.ToolStarted.GetName())
+	case *pawlv1.Event_ApprovalRequested, *pawlv1.Event_ApprovalDecided:
+		p.approval(e)
 	case *pawlv1.Event_TaskFinished:
 		text := "[task " + p.tasks[id] + ": " + outcomeText(v.TaskFinished.GetOutcome())
 		if d := v.TaskFinished.GetDuration().AsDuration(); d > 0 {

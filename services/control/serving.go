@@ -15,6 +15,7 @@ import (
 	peerv1 "github.com/pawl-dev/pawl/gen/pawl/peer/v1"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/api"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/gateway/idle"
@@ -107,6 +108,7 @@ func (p *plane) api() api.Deps {
 		Fleet: p.Store, Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 		Audit:   p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
+		Approvals: approval.NewService(p.Store, p.worker),
 	}
 }
 

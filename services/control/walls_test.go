@@ -14,6 +14,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/control"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
@@ -131,6 +132,33 @@ func (u unwalled) CreateTicket(ctx context.Context, k auth.Ticket, life time.Dur
 	return u.Store.CreateTicket(ctx, k, life)
 }
 
+func (u unwalled) GetApproval(ctx context.Context, _, id string) (approval.Approval, error) {
+	return u.Store.GetApproval(ctx, session.DefaultTenant, id)
+}
+
+func (u unwalled) ListApprovals(ctx context.Context, f approval.Filter) ([]approval.Approval, string, error) {
+	f.Tenant = session.DefaultTenant
+	return u.Store.ListApprovals(ctx, f)
+}
+
+func (u unwalled) DecideApproval(ctx context.Context, d approval.Decision) (approval.Approval, bool, error) {
+	d.Tenant = session.DefaultTenant
+	return u.Store.DecideApproval(ctx, d)
+}
+
+func (u unwalled) GetGrant(ctx context.Context, _, id string) (approval.Grant, error) {
+	return u.Store.GetGrant(ctx, session.DefaultTenant, id)
+}
+
+func (u unwalled) ListGrants(ctx context.Context, f approval.Filter) ([]approval.Grant, string, error) {
+	f.Tenant = session.DefaultTenant
+	return u.Store.ListGrants(ctx, f)
+}
+
+func (u unwalled) RevokeGrant(ctx context.Context, _, id string, by audit.Who) (approval.Grant, error) {
+	return u.Store.RevokeGrant(ctx, session.DefaultTenant, id, by)
+}
+
 func (u unwalled) ListAudit(ctx context.Context, f audit.Filter) ([]audit.Event, string, error) {
 	f.Tenant = ""
 	return u.Store.ListAudit(ctx, f)
@@ -140,7 +168,7 @@ func (u unwalled) ListAudit(ctx context.Context, f audit.Filter) ([]audit.Event,
 var carriers = []reflect.Type{
 	reflect.TypeFor[session.Key](), reflect.TypeFor[session.Filter](), reflect.TypeFor[submission.Admission](),
 	reflect.TypeFor[deletion.Deletion](), reflect.TypeFor[auth.Token](), reflect.TypeFor[auth.Ticket](),
-	reflect.TypeFor[audit.Filter](),
+	reflect.TypeFor[audit.Filter](), reflect.TypeFor[approval.Filter](), reflect.TypeFor[approval.Decision](),
 }
 
 const (
@@ -166,7 +194,8 @@ var boundBy = map[string]string{
 	"PurgeSession": platform, "Raise": platform, "RegisterReplica": platform, "Release": platform,
 	"RemoveReplica": platform, "RenewReplica": platform, "SetBegun": platform, "SetDraining": platform,
 	"Shared": platform, "SplitDeletion": platform, "TakeDeletions": platform, "TakeOver": platform,
-	"TurnCalls": platform, "Unended": platform, "WaitingCalls": platform,
+	"TurnApprovals": platform, "ExpireApproval": platform, "LaneGrants": platform, "TurnCalls": platform,
+	"Unended": platform, "WaitingCalls": platform,
 }
 
 // Every method of the stores is told a tenant, or it is known what it is bound by instead. What is told a tenant

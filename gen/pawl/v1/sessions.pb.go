@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61, 0}
 }
 
 // SessionKey names a session.
@@ -2994,6 +2994,8 @@ type Event struct {
 	//	*Event_SkillActivated
 	//	*Event_CompactionStarted
 	//	*Event_CompactionFinished
+	//	*Event_ApprovalRequested
+	//	*Event_ApprovalDecided
 	//	*Event_Steered
 	//	*Event_ToolProgress
 	//	*Event_ToolsChanged
@@ -3218,6 +3220,24 @@ func (x *Event) GetCompactionFinished() *CompactionFinished {
 	return nil
 }
 
+func (x *Event) GetApprovalRequested() *ApprovalRequested {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ApprovalRequested); ok {
+			return x.ApprovalRequested
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetApprovalDecided() *ApprovalDecided {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ApprovalDecided); ok {
+			return x.ApprovalDecided
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSteered() *InputSteered {
 	if x != nil {
 		if x, ok := x.Event.(*Event_Steered); ok {
@@ -3314,6 +3334,14 @@ type Event_CompactionFinished struct {
 	CompactionFinished *CompactionFinished `protobuf:"bytes,26,opt,name=compaction_finished,json=compactionFinished,proto3,oneof"`
 }
 
+type Event_ApprovalRequested struct {
+	ApprovalRequested *ApprovalRequested `protobuf:"bytes,28,opt,name=approval_requested,json=approvalRequested,proto3,oneof"`
+}
+
+type Event_ApprovalDecided struct {
+	ApprovalDecided *ApprovalDecided `protobuf:"bytes,29,opt,name=approval_decided,json=approvalDecided,proto3,oneof"`
+}
+
 type Event_Steered struct {
 	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
 }
@@ -3357,6 +3385,10 @@ func (*Event_SkillActivated) isEvent_Event() {}
 func (*Event_CompactionStarted) isEvent_Event() {}
 
 func (*Event_CompactionFinished) isEvent_Event() {}
+
+func (*Event_ApprovalRequested) isEvent_Event() {}
+
+func (*Event_ApprovalDecided) isEvent_Event() {}
 
 func (*Event_Steered) isEvent_Event() {}
 
@@ -4317,7 +4349,8 @@ type ToolWaiting struct {
 	Name       string                 `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
 	// NO_EXECUTOR: no connected executor has the labels. EXECUTOR_AWAY: the executor that has the session's workspace, or
 	// runs the call, is not connected. EXECUTOR_GONE: control does not know that executor any more. EXECUTOR_BUSY: all
-	// its slots are taken. EXECUTOR_DRAINING: it takes no new calls.
+	// its slots are taken. EXECUTOR_DRAINING: it takes no new calls. APPROVAL: the call, or a sub-agent, waits for an
+	// approval, and the session rests meanwhile.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The executor that the call waits for, empty when any with the labels will do.
 	ExecutorId string `protobuf:"bytes,5,opt,name=executor_id,json=executorId,proto3" json:"executor_id,omitempty"`
@@ -4425,6 +4458,262 @@ func (x *ToolWaiting) GetMessage() string {
 	return ""
 }
 
+// ApprovalRequested says that a tool call waits for somebody to decide about it, see ApprovalService. It follows
+// ToolStarted of the call. ApprovalDecided of the call ends the wait.
+type ApprovalRequested struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ApprovalId string                 `protobuf:"bytes,1,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
+	CallId     string                 `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	ToolCallId string                 `protobuf:"bytes,3,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	Name       string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// What a decision has to name.
+	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
+	// JSON of the arguments as they were understood, without secrets. What is long is cut: see cut.
+	Arguments string `protobuf:"bytes,6,opt,name=arguments,proto3" json:"arguments,omitempty"`
+	// Of an edit: what it is to change.
+	Diff string `protobuf:"bytes,7,opt,name=diff,proto3" json:"diff,omitempty"`
+	// GetApproval has more of the arguments, or of the diff.
+	Cut bool `protobuf:"varint,8,opt,name=cut,proto3" json:"cut,omitempty"`
+	// The rules that ask, for people.
+	Rules []string `protobuf:"bytes,9,rep,name=rules,proto3" json:"rules,omitempty"`
+	// The agents from the submission's own to the one that asks.
+	Path []string `protobuf:"bytes,10,rep,name=path,proto3" json:"path,omitempty"`
+	// Who may decide at least: role:approver, role:admin or operator.
+	To string `protobuf:"bytes,11,opt,name=to,proto3" json:"to,omitempty"`
+	// Whoever has asked for the submission, and clients of the same role, may not decide.
+	Other bool `protobuf:"varint,12,opt,name=other,proto3" json:"other,omitempty"`
+	// When it expires. Unset while only the submission's deadline bounds it.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalRequested) Reset() {
+	*x = ApprovalRequested{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalRequested) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalRequested) ProtoMessage() {}
+
+func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
+func (*ApprovalRequested) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *ApprovalRequested) GetApprovalId() string {
+	if x != nil {
+		return x.ApprovalId
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetArguments() string {
+	if x != nil {
+		return x.Arguments
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetDiff() string {
+	if x != nil {
+		return x.Diff
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+func (x *ApprovalRequested) GetRules() []string {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *ApprovalRequested) GetPath() []string {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *ApprovalRequested) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ApprovalRequested) GetOther() bool {
+	if x != nil {
+		return x.Other
+	}
+	return false
+}
+
+func (x *ApprovalRequested) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// ApprovalDecided says what became of an approval. Of one that allows the call, ToolStarted of the call may follow
+// again; of another one ToolFinished of the call follows.
+type ApprovalDecided struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ApprovalId string                 `protobuf:"bytes,1,opt,name=approval_id,json=approvalId,proto3" json:"approval_id,omitempty"`
+	CallId     string                 `protobuf:"bytes,2,opt,name=call_id,json=callId,proto3" json:"call_id,omitempty"`
+	ToolCallId string                 `protobuf:"bytes,3,opt,name=tool_call_id,json=toolCallId,proto3" json:"tool_call_id,omitempty"`
+	Name       string                 `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// approved, denied, expired (the rule says whether the call is made), withdrawn
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// The name of who has decided.
+	DecidedBy string `protobuf:"bytes,6,opt,name=decided_by,json=decidedBy,proto3" json:"decided_by,omitempty"`
+	Comment   string `protobuf:"bytes,7,opt,name=comment,proto3" json:"comment,omitempty"`
+	// It counts for what the same rules ask about the same tool in this session from then on.
+	ForSession    bool `protobuf:"varint,8,opt,name=for_session,json=forSession,proto3" json:"for_session,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApprovalDecided) Reset() {
+	*x = ApprovalDecided{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApprovalDecided) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApprovalDecided) ProtoMessage() {}
+
+func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApprovalDecided.ProtoReflect.Descriptor instead.
+func (*ApprovalDecided) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *ApprovalDecided) GetApprovalId() string {
+	if x != nil {
+		return x.ApprovalId
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetCallId() string {
+	if x != nil {
+		return x.CallId
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetToolCallId() string {
+	if x != nil {
+		return x.ToolCallId
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetDecidedBy() string {
+	if x != nil {
+		return x.DecidedBy
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetComment() string {
+	if x != nil {
+		return x.Comment
+	}
+	return ""
+}
+
+func (x *ApprovalDecided) GetForSession() bool {
+	if x != nil {
+		return x.ForSession
+	}
+	return false
+}
+
 // ToolOutput is a piece of what a command writes. All pieces come before ToolFinished of the call. The data of a
 // stream, put together, are what the command wrote, except for secrets, which are replaced, and for the bytes that
 // skipped counts. A piece without data says that the command still runs after a change of the lane's owner. After
@@ -4445,7 +4734,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4457,7 +4746,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4470,7 +4759,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -4526,7 +4815,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4538,7 +4827,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4551,7 +4840,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -4611,7 +4900,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4623,7 +4912,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4636,7 +4925,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -4676,7 +4965,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4688,7 +4977,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4701,7 +4990,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -4757,7 +5046,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4769,7 +5058,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4782,7 +5071,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -4834,7 +5123,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4846,7 +5135,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4859,7 +5148,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -5018,7 +5307,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5030,7 +5319,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5043,7 +5332,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -5084,7 +5373,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5096,7 +5385,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5109,7 +5398,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -5159,7 +5448,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5171,7 +5460,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5184,7 +5473,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Error) GetReason() string {
@@ -5219,7 +5508,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5231,7 +5520,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5244,7 +5533,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *PromptResult) GetText() string {
@@ -5288,7 +5577,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5300,7 +5589,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5313,7 +5602,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *SkillCall) GetName() string {
@@ -5368,7 +5657,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5380,7 +5669,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5393,7 +5682,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -5471,7 +5760,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5483,7 +5772,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5496,7 +5785,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -5531,7 +5820,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5543,7 +5832,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5556,7 +5845,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -5635,7 +5924,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5647,7 +5936,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5660,7 +5949,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -5695,7 +5984,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5707,7 +5996,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5720,7 +6009,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -5776,7 +6065,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5788,7 +6077,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5801,7 +6090,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -5830,7 +6119,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5842,7 +6131,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5855,7 +6144,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -5882,7 +6171,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5894,7 +6183,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5907,7 +6196,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -5927,7 +6216,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5939,7 +6228,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5952,7 +6241,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -5972,7 +6261,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5984,7 +6273,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5997,7 +6286,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -6023,7 +6312,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6035,7 +6324,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6048,7 +6337,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -6091,7 +6380,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6103,7 +6392,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6116,7 +6405,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -6143,7 +6432,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6155,7 +6444,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6168,7 +6457,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -6188,7 +6477,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6200,7 +6489,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6213,7 +6502,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -6233,7 +6522,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6245,7 +6534,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6258,7 +6547,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -6281,7 +6570,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6293,7 +6582,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6306,7 +6595,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -6557,8 +6846,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\x9d\n" +
-	"\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xb1\v\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -6582,7 +6870,9 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\rtask_finished\x18\x17 \x01(\v2\x15.pawl.v1.TaskFinishedH\x00R\ftaskFinished\x12B\n" +
 	"\x0fskill_activated\x18\x18 \x01(\v2\x17.pawl.v1.SkillActivatedH\x00R\x0eskillActivated\x12K\n" +
 	"\x12compaction_started\x18\x19 \x01(\v2\x1a.pawl.v1.CompactionStartedH\x00R\x11compactionStarted\x12N\n" +
-	"\x13compaction_finished\x18\x1a \x01(\v2\x1b.pawl.v1.CompactionFinishedH\x00R\x12compactionFinished\x121\n" +
+	"\x13compaction_finished\x18\x1a \x01(\v2\x1b.pawl.v1.CompactionFinishedH\x00R\x12compactionFinished\x12K\n" +
+	"\x12approval_requested\x18\x1c \x01(\v2\x1a.pawl.v1.ApprovalRequestedH\x00R\x11approvalRequested\x12E\n" +
+	"\x10approval_decided\x18\x1d \x01(\v2\x18.pawl.v1.ApprovalDecidedH\x00R\x0fapprovalDecided\x121\n" +
 	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
 	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
 	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
@@ -6672,7 +6962,37 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\amessage\x18\t \x01(\tR\amessage\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x83\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe1\x02\n" +
+	"\x11ApprovalRequested\x12\x1f\n" +
+	"\vapproval_id\x18\x01 \x01(\tR\n" +
+	"approvalId\x12\x17\n" +
+	"\acall_id\x18\x02 \x01(\tR\x06callId\x12 \n" +
+	"\ftool_call_id\x18\x03 \x01(\tR\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x16\n" +
+	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x1c\n" +
+	"\targuments\x18\x06 \x01(\tR\targuments\x12\x12\n" +
+	"\x04diff\x18\a \x01(\tR\x04diff\x12\x10\n" +
+	"\x03cut\x18\b \x01(\bR\x03cut\x12\x14\n" +
+	"\x05rules\x18\t \x03(\tR\x05rules\x12\x12\n" +
+	"\x04path\x18\n" +
+	" \x03(\tR\x04path\x12\x0e\n" +
+	"\x02to\x18\v \x01(\tR\x02to\x12\x14\n" +
+	"\x05other\x18\f \x01(\bR\x05other\x120\n" +
+	"\x05until\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xf1\x01\n" +
+	"\x0fApprovalDecided\x12\x1f\n" +
+	"\vapproval_id\x18\x01 \x01(\tR\n" +
+	"approvalId\x12\x17\n" +
+	"\acall_id\x18\x02 \x01(\tR\x06callId\x12 \n" +
+	"\ftool_call_id\x18\x03 \x01(\tR\n" +
+	"toolCallId\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12\x1d\n" +
+	"\n" +
+	"decided_by\x18\x06 \x01(\tR\tdecidedBy\x12\x18\n" +
+	"\acomment\x18\a \x01(\tR\acomment\x12\x1f\n" +
+	"\vfor_session\x18\b \x01(\bR\n" +
+	"forSession\"\x83\x01\n" +
 	"\n" +
 	"ToolOutput\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
@@ -6893,7 +7213,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 87)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -6954,76 +7274,78 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ModelWaiting)(nil),            // 56: pawl.v1.ModelWaiting
 	(*ToolStarted)(nil),             // 57: pawl.v1.ToolStarted
 	(*ToolWaiting)(nil),             // 58: pawl.v1.ToolWaiting
-	(*ToolOutput)(nil),              // 59: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 60: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 61: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 62: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 63: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 64: pawl.v1.Submission
-	(*Cancellation)(nil),            // 65: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 66: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 67: pawl.v1.Error
-	(*PromptResult)(nil),            // 68: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 69: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 70: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 71: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 72: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 73: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 74: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 75: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 76: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 77: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 78: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 79: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 80: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 81: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 82: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 83: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 84: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 85: pawl.v1.AbortSessionResponse
-	nil,                             // 86: pawl.v1.Session.LabelsEntry
-	nil,                             // 87: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 88: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 89: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 90: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 91: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 92: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 93: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 94: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 95: google.protobuf.Value
+	(*ApprovalRequested)(nil),       // 59: pawl.v1.ApprovalRequested
+	(*ApprovalDecided)(nil),         // 60: pawl.v1.ApprovalDecided
+	(*ToolOutput)(nil),              // 61: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 62: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 63: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 64: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 65: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 66: pawl.v1.Submission
+	(*Cancellation)(nil),            // 67: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 68: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 69: pawl.v1.Error
+	(*PromptResult)(nil),            // 70: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 71: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 72: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 73: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 74: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 75: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 76: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 77: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 78: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 79: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 80: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 81: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 82: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 83: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 84: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 85: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 86: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 87: pawl.v1.AbortSessionResponse
+	nil,                             // 88: pawl.v1.Session.LabelsEntry
+	nil,                             // 89: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 90: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 91: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 92: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 93: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 94: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 95: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 96: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 97: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	92,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	86,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	93,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	94,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	88,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	95,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	87,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	89,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	88,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	93,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	90,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	95,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	89,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	93,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	91,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	95,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	90,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	93,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	92,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	95,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	64,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	66,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
 	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	29,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	64,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	66,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	26,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	92,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	92,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	94,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	29,  // 28: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	32,  // 29: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	92,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	94,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	31,  // 31: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	30,  // 32: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
 	33,  // 33: pawl.v1.Message.content:type_name -> pawl.v1.Block
@@ -7032,13 +7354,13 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	35,  // 36: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	36,  // 37: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	37,  // 38: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	93,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	95,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	37,  // 40: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	93,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	95,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	37,  // 42: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 43: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
 	43,  // 44: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	92,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	94,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	45,  // 46: pawl.v1.Event.task:type_name -> pawl.v1.Task
 	50,  // 47: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	52,  // 48: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
@@ -7046,9 +7368,9 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	54,  // 50: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
 	55,  // 51: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
 	57,  // 52: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	59,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	62,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	63,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	61,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	64,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	65,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
 	58,  // 56: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
 	56,  // 57: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
 	48,  // 58: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
@@ -7056,112 +7378,115 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	44,  // 60: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
 	46,  // 61: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
 	47,  // 62: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
-	51,  // 63: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	60,  // 64: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	61,  // 65: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	3,   // 66: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	30,  // 67: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
-	30,  // 68: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
-	40,  // 69: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
-	94,  // 70: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
-	67,  // 71: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
-	29,  // 72: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 73: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	67,  // 74: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	68,  // 75: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	94,  // 76: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	29,  // 77: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	29,  // 78: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	29,  // 79: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	92,  // 80: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	92,  // 81: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	91,  // 82: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	92,  // 83: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	92,  // 84: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	94,  // 85: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	64,  // 86: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 87: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 88: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 89: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	67,  // 90: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	68,  // 91: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	92,  // 92: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	92,  // 93: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	92,  // 94: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	65,  // 95: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	31,  // 96: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 97: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	69,  // 98: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	66,  // 99: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	40,  // 100: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	95,  // 101: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	93,  // 102: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 103: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 104: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	69,  // 105: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	93,  // 106: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 107: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	64,  // 108: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 109: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 110: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	69,  // 111: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	93,  // 112: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 113: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	64,  // 114: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	43,  // 115: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	94,  // 116: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	64,  // 117: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	94,  // 118: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	64,  // 119: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	64,  // 120: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	64,  // 121: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	64,  // 122: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	64,  // 123: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 124: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 125: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	27,  // 126: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	38,  // 127: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	41,  // 128: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 129: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 130: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 131: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 132: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	22,  // 133: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	20,  // 134: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
-	24,  // 135: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	70,  // 136: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	72,  // 137: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	76,  // 138: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	78,  // 139: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	80,  // 140: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	82,  // 141: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	84,  // 142: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	74,  // 143: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 144: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 145: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	28,  // 146: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	39,  // 147: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	42,  // 148: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 149: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 150: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 151: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 152: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	23,  // 153: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	21,  // 154: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
-	25,  // 155: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	71,  // 156: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	73,  // 157: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	77,  // 158: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	79,  // 159: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	81,  // 160: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	83,  // 161: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	85,  // 162: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	75,  // 163: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	144, // [144:164] is the sub-list for method output_type
-	124, // [124:144] is the sub-list for method input_type
-	124, // [124:124] is the sub-list for extension type_name
-	124, // [124:124] is the sub-list for extension extendee
-	0,   // [0:124] is the sub-list for field type_name
+	59,  // 63: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
+	60,  // 64: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
+	51,  // 65: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	62,  // 66: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	63,  // 67: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	3,   // 68: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	30,  // 69: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	30,  // 70: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	40,  // 71: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	96,  // 72: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	69,  // 73: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	29,  // 74: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 75: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	69,  // 76: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	70,  // 77: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	96,  // 78: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	29,  // 79: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	29,  // 80: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	29,  // 81: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	94,  // 82: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	94,  // 83: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	93,  // 84: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	94,  // 85: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	94,  // 86: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	94,  // 87: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
+	96,  // 88: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	66,  // 89: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 90: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 91: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 92: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	69,  // 93: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	70,  // 94: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	94,  // 95: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	94,  // 96: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	94,  // 97: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	67,  // 98: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	31,  // 99: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 100: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	71,  // 101: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	68,  // 102: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	40,  // 103: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	97,  // 104: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	95,  // 105: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 106: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 107: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	71,  // 108: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	95,  // 109: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 110: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	66,  // 111: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 112: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 113: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	71,  // 114: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	95,  // 115: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 116: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	66,  // 117: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	43,  // 118: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	96,  // 119: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	66,  // 120: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	96,  // 121: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	66,  // 122: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	66,  // 123: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	66,  // 124: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	66,  // 125: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	66,  // 126: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 127: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 128: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	27,  // 129: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	38,  // 130: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	41,  // 131: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 132: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 133: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 134: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 135: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 136: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 137: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 138: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	72,  // 139: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	74,  // 140: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	78,  // 141: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	80,  // 142: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	82,  // 143: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	84,  // 144: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	86,  // 145: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	76,  // 146: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 147: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 148: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	28,  // 149: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	39,  // 150: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	42,  // 151: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 152: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 153: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 154: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 155: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 156: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 157: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 158: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	73,  // 159: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	75,  // 160: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	79,  // 161: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	81,  // 162: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	83,  // 163: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	85,  // 164: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	87,  // 165: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	77,  // 166: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	147, // [147:167] is the sub-list for method output_type
+	127, // [127:147] is the sub-list for method input_type
+	127, // [127:127] is the sub-list for extension type_name
+	127, // [127:127] is the sub-list for extension extendee
+	0,   // [0:127] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -7205,6 +7530,8 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_SkillActivated)(nil),
 		(*Event_CompactionStarted)(nil),
 		(*Event_CompactionFinished)(nil),
+		(*Event_ApprovalRequested)(nil),
+		(*Event_ApprovalDecided)(nil),
 		(*Event_Steered)(nil),
 		(*Event_ToolProgress)(nil),
 		(*Event_ToolsChanged)(nil),
@@ -7215,7 +7542,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   87,
+			NumMessages:   89,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -23,6 +23,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/bodies"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
@@ -68,7 +69,7 @@ type Placer interface {
 	Place(ctx context.Context, w fleet.Wanted) (e fleet.Executor, ok bool, err error)
 }
 
-// Deps are what the handlers delegate to.
+// Deps are what the handlers delegate to, with a field for each.
 type Deps struct {
 	Agents      Agents
 	Sessions    session.Store
@@ -85,6 +86,7 @@ type Deps struct {
 	Deleter     *deletion.Service
 	Deletions   Deletions
 	Tenants     *tenancy.Service
+	Approvals   *approval.Service
 }
 
 // Register adds all services, health and reflection to a server.
@@ -98,6 +100,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterAuditServiceServer(s, &audits{deps: d})
 	pawlv1.RegisterDeletionServiceServer(s, &deletions{deps: d})
 	pawlv1.RegisterTenantServiceServer(s, &tenants{deps: d})
+	pawlv1.RegisterApprovalServiceServer(s, &approvals{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(s, h)

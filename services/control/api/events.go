@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/hex"
 	"slices"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -102,6 +103,8 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		}}
 	case event.SkillActivated:
 		out.Event = encodeSkillActivated(e.Skill)
+	case event.ApprovalRequested, event.ApprovalDecided:
+		encodeGate(e, out)
 	case event.TaskStarted, event.TaskFinished:
 		encodeTask(e, out)
 	case event.CompactionStarted, event.CompactionFinished:
@@ -156,6 +159,23 @@ func cleaned(texts []string) []string {
 		out[i] = clean(text)
 	}
 	return out
+}
+
+// encodeGate fills in an event of an approval.
+func encodeGate(e *event.Event, out *pawlv1.Event) {
+	a, c := e.Approval, e.Call
+	if e.Type == event.ApprovalDecided {
+		out.Event = &pawlv1.Event_ApprovalDecided{ApprovalDecided: &pawlv1.ApprovalDecided{
+			ApprovalId: a.ID, CallId: c.ID, ToolCallId: clean(c.ProviderID), Name: clean(c.Tool), State: a.State,
+			DecidedBy: clean(a.By), Comment: clean(a.Comment), ForSession: a.Session,
+		}}
+		return
+	}
+	out.Event = &pawlv1.Event_ApprovalRequested{ApprovalRequested: &pawlv1.ApprovalRequested{
+		ApprovalId: a.ID, CallId: c.ID, ToolCallId: clean(c.ProviderID), Name: clean(c.Tool),
+		Digest: hex.EncodeToString(a.Digest), Arguments: clean(a.Arguments), Diff: clean(a.Diff), Cut: a.Cut,
+		Rules: cleaned(a.Rules), Path: a.Path, To: a.Least, Other: a.Other, Until: stamp(a.Until),
+	}}
 }
 
 // encodeTask fills in the first or the last event of a sub-agent.

@@ -14,34 +14,36 @@ type Verb string
 
 // Verbs. Each RPC and each route has exactly one, see Rules.
 const (
-	ReadAgents    Verb = "read agents"
-	ReloadAgents  Verb = "reload agents"
-	Prompt        Verb = "prompt an agent"
-	Abort         Verb = "abort submissions"
-	ReadSessions  Verb = "read sessions" // submissions, entries and events too
-	MakeSessions  Verb = "make, label and fork sessions"
-	MoveSessions  Verb = "move sessions to other executors"
-	Delete        Verb = "delete sessions"
-	ReadDeletions Verb = "see what is deleted"
-	ReadTenants   Verb = "see the tenants"
-	ManageTenants Verb = "make, suspend and delete tenants"
-	UseFiles      Verb = "read the files of sessions"
-	ChangeFiles   Verb = "change the files of sessions"
-	RunCommands   Verb = "run commands in the workspaces of sessions"
-	StartRuns     Verb = "start runs of a workflow"
-	ReadRuns      Verb = "read runs"
-	ReadAll       Verb = "list all agents and runs"
-	ReadExecutors Verb = "read executors"
-	UseExecutors  Verb = "use the files of executors"
-	Connect       Verb = "connect as an executor"
-	ReadTokens    Verb = "list tokens"
-	ManageTokens  Verb = "make and revoke tokens"
-	ReadAudit     Verb = "read the audit log"
-	MakeTicket    Verb = "make a ticket for a socket"
-	OpenSocket    Verb = "open a socket for calls"
-	Inspect       Verb = "inspect the server"
-	Forward       Verb = "forward between replicas"
-	Look          Verb = "see that the server is there"
+	ReadAgents      Verb = "read agents"
+	ReloadAgents    Verb = "reload agents"
+	Prompt          Verb = "prompt an agent"
+	Abort           Verb = "abort submissions"
+	ReadSessions    Verb = "read sessions" // submissions, entries and events too
+	MakeSessions    Verb = "make, label and fork sessions"
+	MoveSessions    Verb = "move sessions to other executors"
+	Delete          Verb = "delete sessions"
+	ReadApprovals   Verb = "see what waits for approval"
+	DecideApprovals Verb = "decide approvals"
+	ReadDeletions   Verb = "see what is deleted"
+	ReadTenants     Verb = "see the tenants"
+	ManageTenants   Verb = "make, suspend and delete tenants"
+	UseFiles        Verb = "read the files of sessions"
+	ChangeFiles     Verb = "change the files of sessions"
+	RunCommands     Verb = "run commands in the workspaces of sessions"
+	StartRuns       Verb = "start runs of a workflow"
+	ReadRuns        Verb = "read runs"
+	ReadAll         Verb = "list all agents and runs"
+	ReadExecutors   Verb = "read executors"
+	UseExecutors    Verb = "use the files of executors"
+	Connect         Verb = "connect as an executor"
+	ReadTokens      Verb = "list tokens"
+	ManageTokens    Verb = "make and revoke tokens"
+	ReadAudit       Verb = "read the audit log"
+	MakeTicket      Verb = "make a ticket for a socket"
+	OpenSocket      Verb = "open a socket for calls"
+	Inspect         Verb = "inspect the server"
+	Forward         Verb = "forward between replicas"
+	Look            Verb = "see that the server is there"
 )
 
 // Rule says who may do what a verb names, and which RPCs and routes do it. What no rule names is forbidden.
@@ -85,6 +87,13 @@ var rules = []Rule{
 	{MakeSessions, User, operators, true, []string{
 		"pawl.v1.SessionService/CreateSession", "pawl.v1.SessionService/UpdateSession",
 		"pawl.v1.SessionService/ForkSession", "pawl.v1.SessionService/RewindSession",
+	}},
+	{ReadApprovals, Viewer, operators, false, []string{
+		"pawl.v1.ApprovalService/ListApprovals", "pawl.v1.ApprovalService/GetApproval",
+		"pawl.v1.ApprovalService/ListGrants",
+	}},
+	{DecideApprovals, Approver, operators, true, []string{
+		"pawl.v1.ApprovalService/DecideApproval", "pawl.v1.ApprovalService/RevokeGrant",
 	}},
 	{MoveSessions, "", operators, true, []string{"pawl.v1.SessionService/RebindSession"}},
 	{Delete, Admin, operators, true, []string{

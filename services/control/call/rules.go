@@ -37,6 +37,7 @@ type Situation struct {
 	Said ReportBody
 	Read bool // the record was read after Said came
 
+	Gated      bool // it waits for an approval
 	Unknown    bool // whether its executor is connected cannot be found out now
 	Connected  bool // its executor is
 	Connection int64
@@ -103,6 +104,8 @@ func Next(s Situation) Action {
 		table = newsOfEnded
 	case s.Said != nil:
 		table = news
+	case s.Gated:
+		table = gated
 	case s.Watch.Ended:
 		table = ended
 	case s.Call.Kind == uint8(tool.KindTask):
@@ -119,6 +122,9 @@ func Next(s Situation) Action {
 	}
 	return Action{}
 }
+
+// gated calls wait for an approval: nothing is done with them before.
+var gated = []rule{{(*Situation).stopped, neverStarted}}
 
 // pending calls wait for an executor, or for a slot of the one that they have.
 var pending = []rule{

@@ -4,7 +4,8 @@
 // the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
 //	started (text|thinking|restarted|model_waiting|entry|steered|tool_started|tool_waiting|tool_output|
-//	         tool_progress|tool_finished|tools_changed|compaction_started|compaction_finished)* settled
+//	         tool_progress|tool_finished|tools_changed|compaction_started|compaction_finished|
+//	         approval_requested|approval_decided)* settled
 //
 // per submission, and between those two, for each sub-agent that works for it, the same between
 //
@@ -55,6 +56,7 @@ type Event struct {
 	Wait       *Wait       `json:"w,omitempty"`
 	Task       *Task       `json:"k,omitempty"`
 	Skill      *Skill      `json:"sk,omitempty"`
+	Approval   *Approval   `json:"ap,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
 	Compaction *Compaction `json:"y,omitempty"`
 	Progress   *Progress   `json:"g,omitempty"`
@@ -128,6 +130,9 @@ func (e *Event) Weight() int {
 	}
 	if e.Settlement != nil {
 		n += len(e.Settlement.Text) + len(e.Settlement.Data)
+	}
+	if e.Approval != nil {
+		n += e.Approval.weight()
 	}
 	return n
 }

@@ -27,6 +27,9 @@ var (
 	TaskFinished       = declare("task_finished", other)       // Settlement; Task.Agent and Duration
 	Steered            = declare("steered", other)             // EntrySeq: an input that has joined; Joined
 	Settled            = declare("settled", bounds)            // Settlement
+	// ApprovalRequested says that a call waits for somebody to decide, ApprovalDecided what became of that.
+	ApprovalRequested = declare("approval_requested", other) // Call, Approval
+	ApprovalDecided   = declare("approval_decided", other)   // Call, Approval
 )
 
 // class is what a type means to compaction.

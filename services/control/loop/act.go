@@ -173,6 +173,9 @@ func (l *loop) conclude(ctx context.Context, c *toolCall, state call.State, repl
 		return err
 	}
 	l.showRest(c)
+	if c.gate != nil {
+		l.decided(c, true)
+	}
 	c.before = c.Call
 	c.State, c.Reply, c.Leaves, c.DoneAt = state, body, tool.Leaves(reply), time.Now()
 	l.closeCall(c, reply)

@@ -47,6 +47,11 @@ func (l *loop) await(ctx context.Context) error {
 		if l.turn.open == 0 || l.leaving() && !l.runsFunctions() {
 			return nil
 		}
+		if parked, err := l.rest(ctx); err != nil {
+			return err
+		} else if parked {
+			return errParked
+		}
 		wait := time.Until(sweep)
 		if due, ok := l.flushDue(); ok {
 			wait = min(wait, due)
@@ -56,31 +61,15 @@ func (l *loop) await(ctx context.Context) error {
 		if l.leaving() {
 			leave = l.tree.head.cut
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-leave:
-			if closed(l.tree.head.cut) {
-				return nil
-			}
-		case <-l.over():
-		case <-l.above():
-		case <-l.timeout():
-			l.timedOut()
-		case <-timer.C:
-			if due, ok := l.flushDue(); ok && due <= 0 {
-				if err := l.flush(); err != nil {
-					return err
-				}
-			}
-		case <-l.mail.ready:
-			nudged, err := l.readMail(ctx)
-			if err != nil {
-				return err
-			}
-			if nudged {
-				sweep, look = time.Now(), nudgedLook
-			}
+		nudged, err := l.hear(ctx, timer, leave)
+		if err != nil {
+			return err
+		}
+		if nudged {
+			sweep, look = time.Now(), nudgedLook
+		}
+		if closed(l.tree.head.cut) && l.leaving() {
+			return nil
 		}
 		if l.checkStop(); l.end.stop != nil && !stopping {
 			return nil
@@ -88,17 +77,50 @@ func (l *loop) await(ctx context.Context) error {
 	}
 }
 
+// hear waits until there is something for the loop to do, and does what needs no look at the calls. nudged says that
+// they are to be looked at.
+func (l *loop) hear(ctx context.Context, timer *time.Timer, leave <-chan struct{}) (nudged bool, err error) {
+	due, mail := false, false
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case <-leave:
+	case <-l.over():
+	case <-l.above():
+	case <-l.timeout():
+		l.timedOut()
+	case <-timer.C:
+		due = true
+	case <-l.mail.ready:
+		mail = true
+	}
+	if l.tree.stir(l) {
+		return false, errParked
+	}
+	if mail {
+		return l.readMail(ctx)
+	}
+	if in, ok := l.flushDue(); due && ok && in <= 0 {
+		err = l.flush()
+	}
+	return false, err
+}
+
 // pace is when to look at the calls again.
 func (l *loop) pace() time.Duration {
 	if l.end.stop != nil || l.row.Stalls > 0 {
 		return sweepSoon
 	}
+	pace := sweepEvery
 	for _, c := range l.turn.calls {
 		if !c.State.Terminal() && (c.watch.Ended || !c.watch.Resend.IsZero()) {
 			return sweepSoon
 		}
+		if c.gate != nil && !c.gate.until.IsZero() {
+			pace = min(pace, max(time.Until(c.gate.until), 0))
+		}
 	}
-	return sweepEvery
+	return pace
 }
 
 // runsFunctions reports whether a function runs here that must not be run again.
@@ -161,6 +183,10 @@ func (l *loop) missed(rep call.Report) {
 // sweep looks at every open call: whether its row was completed elsewhere, whether its executor is there, whether it
 // waits for one.
 func (l *loop) sweep(ctx context.Context, why look) error {
+	l.looked = l.tree.owner.Mail() // before the look at what it may be about
+	if err := l.lookAtGates(ctx); err != nil {
+		return err
+	}
 	if l.recordedElsewhere(why) {
 		if _, err := l.reload(ctx); err != nil {
 			return err
@@ -311,7 +337,7 @@ func (l *loop) situation(
 ) (call.Situation, error) {
 	s := call.Situation{
 		Call: c.Call, Said: said, Epoch: l.tree.owner.Fence().Epoch, Complete: c.complete(), Stopped: l.end.since,
-		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(),
+		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(), Gated: c.gate != nil,
 		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
 	}
 	if said == nil && c.Executor != "" {

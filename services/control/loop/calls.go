@@ -8,6 +8,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -28,8 +29,8 @@ type turn struct {
 	// roughly says that calls are looked at only because it is time to: a list of executors that is a second old is
 	// good enough then.
 	roughly bool
-	// Since when reading their rows fails, and looking for their executors; zero while it works.
-	unread, unseen, astray time.Time
+	// Since when reading their rows fails, looking for their executors, and reading approvals; zero while it works.
+	unread, unseen, astray, undecided time.Time
 }
 
 func newTurn() turn { return turn{byID: map[string]*toolCall{}} }
@@ -48,6 +49,7 @@ func (t *turn) below() bool {
 type toolCall struct {
 	call.Call
 	watch  call.Watch
+	gate   *gate // that it waits at, nil for none
 	output output
 	reply  tool.Reply  // what it came to, once that is known
 	row    *call.Call  // the record, when somebody else has written the outcome
@@ -86,6 +88,10 @@ func (l *loop) inherit(ctx context.Context) error {
 		c := l.newCall(row)
 		c.watch.Inherited = true
 		c.output.logged = [2]int64{max(row.Shown[0], 0), max(row.Shown[1], 0)}
+		if row.Approval != "" && row.State == call.Pending && row.Executor == "" {
+			c.gate = &gate{Approval: approval.Approval{ID: row.Approval}} // the first look reads it
+			l.tree.gates.Add(1)
+		}
 		byExecutor := row.Kind == uint8(tool.KindExecutor)
 		if row.State.Terminal() && (!byExecutor || row.Shown[0] == call.Told) {
 			c.reply = l.reply(row)
@@ -173,6 +179,9 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 			Safety: a.Call.Tool.Safety, ArgsHash: hash,
 		})
 	}
+	if err := l.gateAll(ctx, &s, asked); err != nil {
+		return err
+	}
 	waits, err := l.placeAll(ctx, &s, &with)
 	if err != nil {
 		return err
@@ -188,6 +197,11 @@ func (l *loop) callTools(ctx context.Context, s lane.Step, answer session.Entry,
 	for _, c := range s.Calls {
 		k := l.newCall(c)
 		l.expect(k)
+		if c.Approval != "" {
+			k.gate = newGate(*approvalWith(s.Approvals, c.Approval))
+			l.tree.gates.Add(1)
+			continue
+		}
 		switch {
 		case c.State == call.Dispatched:
 			l.order(ctx, k)

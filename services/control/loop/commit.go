@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -25,6 +26,7 @@ type outbox struct {
 	bytes   int
 	since   time.Time // of the oldest pending event
 	results []ack     // to acknowledge after the commit
+	notes   []approval.Note
 	output  map[outputKey]ack
 }
 
@@ -124,21 +126,29 @@ func (l *loop) entry(s *lane.Step, kind session.Kind, m model.Message) session.E
 
 // commit writes a step with everything that waits, and sends the acknowledgements that it allows.
 func (l *loop) commit(s lane.Step, with lane.With) error {
+	_, err := l.commitWith(s, with)
+	return err
+}
+
+// commitWith is commit, and tells what became of the lane.
+func (l *loop) commitWith(s lane.Step, with lane.With) (lane.Committed, error) {
 	s.LoopID, s.SessionID, s.EntryHead = l.row.ID, l.row.SessionID, l.row.EntryHead
 	l.closeDelta()
 	s.Events = append(l.out.pending, s.Events...)
+	s.Noted = l.out.notes
 	l.showing(&s)
 	done, err := l.tree.owner.CommitWith(s, with)
 	if err != nil {
-		return err
+		return done, err
 	}
 	if err := l.applied(s, with, done); err != nil {
-		return err
+		return done, err
 	}
 	l.tree.prefixes.keep(s.Turn)
 	l.log(s)
 	l.acknowledge()
-	return nil
+	l.tree.hear(done.Mail)
+	return done, nil
 }
 
 // applied brings the loop up to its step.
@@ -158,7 +168,7 @@ func (l *loop) applied(s lane.Step, with lane.With, done lane.Committed) error {
 	if len(s.Entries) > 0 || s.Progress != nil || len(s.Outcomes) > 0 {
 		l.row.Stalls, l.row.StallCause = 0, ""
 	}
-	l.out.pending, l.out.bytes = nil, 0
+	l.out.pending, l.out.bytes, l.out.notes = nil, 0, nil
 	if len(s.Outcomes) > 0 {
 		l.turn.last = nil
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -28,6 +29,10 @@ type Store interface {
 	GetSession(ctx context.Context, tenant, id string) (session.Session, error)
 	// Steers returns what waits to join the head, see package submission.
 	Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error)
+	// Approvals and grants, see approval.Store.
+	TurnApprovals(ctx context.Context, loopID string, turn int) ([]approval.Approval, error)
+	ExpireApproval(ctx context.Context, id string) (approval.Approval, error)
+	LaneGrants(ctx context.Context, laneID string) ([]approval.Grant, error)
 }
 
 // Publisher hands committed events to watchers.

@@ -23,7 +23,16 @@ func (l *loop) log(s lane.Step) {
 		case event.ModelWaiting:
 			l.logger().Info("model call waits", "model", l.as.def.Model.String(), "reason", e.Wait.Reason, "waited",
 				time.Since(e.Wait.Since), "until", e.Wait.Until, "message", e.Wait.Message)
+		case event.ApprovalRequested:
+			l.logger().Info("tool call waits for an approval", "call_id", e.Call.ID, "tool", e.Call.Tool, "approval_id",
+				e.Approval.ID, "rules", e.Approval.Rules)
+		case event.ApprovalDecided:
+			l.logger().Info("approval decided", "call_id", e.Call.ID, "tool", e.Call.Tool, "approval_id", e.Approval.ID,
+				"state", e.Approval.State, "by", e.Approval.By)
 		case event.ToolWaiting:
+			if e.Wait.Reason == waitApproval {
+				continue
+			}
 			l.logger().Info("tool call waits for an executor", "call_id", e.Call.ID, "tool", e.Call.Tool, "reason",
 				e.Wait.Reason, "executor_id", e.Wait.Executor, "labels", e.Wait.Labels)
 		}

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -34,6 +36,8 @@ type loop struct {
 	end          end
 	ending       ending
 	begun        time.Time // when this process took it
+	ends         time.Time // a sub-agent's own deadline, zero for none
+	looked       int64     // the lane's mail before the last look at calls
 	beside       beside    // the input: what the model is told of
 	compaction   compaction
 	settled      bool
@@ -44,7 +48,8 @@ type loop struct {
 type setup struct {
 	def     agent.Definition
 	values  agent.Values
-	secrets []string // of all agents of the tree: they work on the same files
+	secrets []string           // of all agents of the tree: they work on the same files
+	rules   []*approval.Policy // of the agent, and of all that it works for
 	tools   tool.Set
 	envs    map[string]agent.Values // of tools that have variables of their own, by name
 	supply  supply
@@ -124,13 +129,20 @@ func (l *loop) prepare(ctx context.Context) error {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	l.as.def = def
+	if l.parent != nil {
+		l.as.rules = slices.Clip(l.parent.as.rules)
+	}
+	if own := approval.NewPolicy(def.Name, def.Approve); own != nil {
+		l.as.rules = append(l.as.rules, own)
+	}
 	return l.offerTools(ctx)
 }
 
 // work runs the loop to its end.
 func (l *loop) work(ctx context.Context) error {
 	if t := l.as.def.Limits.Timeout; !l.root() && t > 0 {
-		timer := time.NewTimer(t - time.Since(l.origin.began)) // the root's is the lane's
+		l.ends = l.origin.began.Add(t) // the root's is the lane's
+		timer := time.NewTimer(time.Until(l.ends))
 		defer timer.Stop()
 		l.end.timer = timer.C
 	}

@@ -1,8 +1,10 @@
 package loop_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"strings"
@@ -634,6 +636,25 @@ type countingStore struct {
 	after  func(lane.Commit) // it was written, and nobody has heard of it yet; nil is nothing
 	bad    string            // the session whose entries cannot be decoded
 	dying  *dying
+	swap   []string // in entries, one text for another
+}
+
+// changes has entries say something else than was stored.
+func (c *countingStore) changes(from, to string) {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	c.swap = []string{from, to}
+}
+
+func (c *countingStore) changed(e *session.Entry) {
+	c.failMu.Lock()
+	defer c.failMu.Unlock()
+	if c.swap != nil {
+		body := bytes.ReplaceAll(e.Body, []byte(c.swap[0]), []byte(c.swap[1]))
+		if err := json.Unmarshal(body, &e.Message); err == nil {
+			e.Body = body
+		}
+	}
 }
 
 // setDying makes the replica die at a commit.
@@ -726,6 +747,7 @@ func (c *countingStore) Entries(ctx context.Context, id string, after int64, lim
 	}
 	page, err := c.Store.Entries(ctx, id, after, limit)
 	for i := range page {
+		c.changed(&page[i])
 		page[i].Unreadable = c.failure("Unreadable")
 		if c.isBad(id) {
 			page[i].Unreadable = errors.New("the entry cannot be decoded")

@@ -122,6 +122,13 @@ func (m *mailbox) nudge() {
 	m.ready.Set()
 }
 
+// unread reports whether there is something that take would return.
+func (m *mailbox) unread() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.nudged || len(m.reports)+len(m.ended) > 0
+}
+
 func (m *mailbox) take() (reports []call.Report, own []endedHere, nudged bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

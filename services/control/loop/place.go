@@ -20,6 +20,10 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 	for i := range s.Calls {
 		c := &s.Calls[i]
 		s.Events = append(s.Events, l.event(event.Event{Type: event.ToolStarted, Call: started(*c)}))
+		if c.Approval != "" {
+			s.Events = append(s.Events, l.requested(*c, approvalWith(s.Approvals, c.Approval)))
+			continue
+		}
 		if c.Kind != uint8(tool.KindExecutor) {
 			continue
 		}

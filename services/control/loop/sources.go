@@ -178,5 +178,5 @@ func (l *loop) read(answer model.Message) []tool.Asked {
 		}
 	}
 	l.narrow(asked)
-	return asked
+	return l.deny(asked)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -30,7 +31,7 @@ const (
 // errLeft ends a loop that has stopped at a safe point for the lane to be handed back.
 var errLeft = errors.New("the lane is handed back")
 
-// tree is the loops of a lane at work.
+// tree is the loops of a lane at work, with a field for each thing that they share.
 type tree struct {
 	*Runner
 	owner *lane.Owner
@@ -40,14 +41,17 @@ type tree struct {
 	head  head
 	kept  *conversation // of the root, for the next head
 	group sync.WaitGroup
+	gates atomic.Int32 // how many calls wait for approvals
 
 	mu       sync.Mutex // guards what follows
 	drains   bool       // the process wants to end
 	executor string     // that the workspace is bound to
 	mail     int64      // of the lane, when its row was last read for that
+	heard    int64      // of the mail, that loops look for what it was about
 	loops    map[string]*loop
 	calls    map[string]*loop // who waits for a call
 	outcome  outcome
+	resting  rests
 }
 
 // head is what the tree works on.
@@ -82,9 +86,10 @@ func (t *tree) take() {
 	t.head = head{
 		Lease: t.owner.Lease(), over: t.owner.Ending(), leave: make(chan struct{}), cut: make(chan struct{}),
 	}
-	t.key, t.executor, t.mail = t.head.Root().Key, t.head.Executor, t.head.Mail
+	t.key, t.executor, t.mail, t.heard = t.head.Root().Key, t.head.Executor, t.head.Mail, t.head.Mail
 	t.loops, t.calls = map[string]*loop{}, map[string]*loop{}
-	t.outcome = outcome{}
+	t.outcome, t.resting = outcome{}, rests{}
+	t.gates.Store(0)
 	t.taken++
 	if t.drains {
 		t.leave()
@@ -96,6 +101,8 @@ func (t *tree) Drive(ctx context.Context) error {
 	for {
 		err := t.run(ctx)
 		switch {
+		case t.resting.parked:
+			return nil
 		case errors.Is(err, errLeft) && t.outcome.yields != "":
 			return t.owner.Yield(ctx, t.outcome.yields, fmt.Errorf("executor %q cannot be reached through the replica "+
 				"that it is connected to", t.outcome.away))
@@ -186,6 +193,8 @@ func (t *tree) work(ctx context.Context, l *loop) {
 func (t *tree) ended(l *loop, err error) {
 	t.mu.Lock()
 	switch {
+	case t.resting.parked: // whatever else was said: nobody writes any more
+		t.outcome.cancel()
 	case err == nil && l.root():
 		t.outcome.cancel() // what is still there has settled with it
 	case err == nil:
@@ -266,6 +275,17 @@ func (t *tree) Nudge() {
 	defer t.mu.Unlock()
 	for _, l := range t.loops {
 		l.mail.nudge()
+	}
+}
+
+// hear has loops look again if the lane has got mail of which the answer to a commit tells: nobody else tells of that.
+func (t *tree) hear(mail int64) {
+	t.mu.Lock()
+	came := mail > t.heard
+	t.heard = max(t.heard, mail)
+	t.mu.Unlock()
+	if came {
+		t.Nudge()
 	}
 }
 

@@ -40,6 +40,27 @@ type EditFile struct {
 	ReplaceAll bool   `json:"replaceAll"`
 }
 
+// Preview is what the edit is to change, for people who decide about it: the lines that go and those that come.
+func (e EditFile) Preview() string {
+	before, after := strings.Split(e.Old, "\n"), strings.Split(e.New, "\n")
+	same := 0
+	for same < len(before)-1 && same < len(after)-1 && before[same] == after[same] {
+		same++
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "--- %[1]s\n+++ %[1]s\n", e.Path)
+	for _, line := range before[:same] {
+		fmt.Fprintf(&b, " %s\n", line)
+	}
+	for _, line := range before[same:] {
+		fmt.Fprintf(&b, "-%s\n", line)
+	}
+	for _, line := range after[same:] {
+		fmt.Fprintf(&b, "+%s\n", line)
+	}
+	return b.String()
+}
+
 // MaxCommand bounds the bytes of a command line.
 const MaxCommand = 1 << 20
 
