@@ -1,0 +1,148 @@
+package stdio_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/mcpclient"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/loop"
+	"github.com/pawl-dev/pawl/services/control/mcp"
+	"github.com/pawl-dev/pawl/services/control/mcp/stdio"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// fleet is one executor.
+type fleet struct {
+	mu    sync.Mutex
+	away  bool
+	tools string // JSON
+	fail  error
+	hangs bool
+	asked []tool.ServerCall
+	env   map[string]*string
+}
+
+func (f *fleet) Place(context.Context, loop.Offer) (string, bool, error) { return "x1", !f.away, nil }
+
+func (f *fleet) Ask(
+	ctx context.Context, _ string, q tool.ServerCall, env map[string]*string,
+) (mcpclient.Result, error) {
+	if f.hangs {
+		<-ctx.Done()
+		return mcpclient.Result{}, ctx.Err()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked, f.env = append(f.asked, q), env
+	return mcpclient.Result{JSON: json.RawMessage(`{"tools": [` + f.tools + `]}`)}, f.fail
+}
+
+func offer(t *testing.T, file string) loop.Offer {
+	t.Helper()
+	d, err := mcp.Parse("srv", "mcp/srv.yaml", []byte(file), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return loop.Offer{Definition: agent.Definition{
+		Name: "a", Cwd: "work", Env: agent.Env{"A": new("1"), "GONE": nil}, Tools: []string{"mcp__srv"},
+		MCP: map[string]mcp.Definition{"srv": d},
+	}}
+}
+
+func gather(t *testing.T, s loop.Source, of loop.Offer) (names []string, missing []string) {
+	t.Helper()
+	set, missing, err := loop.Gather(t.Context(), s, of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set.Names(), missing
+}
+
+const (
+	one = `{"name": "one", "inputSchema": {"type": "object"}}`
+	two = `{"name": "two", "inputSchema": {"type": "object"}}`
+)
+
+func lookup(name string) (string, bool) { return "value", name == "KEY" }
+
+func TestToolsOfAServerOnAnExecutor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: one}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run\nargs: [x]\ncwd: sub\nenv: {B: \"${KEY}\"}\ntimeout: 5s\n")
+		for range 2 {
+			if names, missing := gather(t, s, of); !slices.Equal(names, []string{"mcp__srv__one"}) || missing != nil {
+				t.Errorf("offered %v, missing %v", names, missing)
+			}
+		}
+		if len(f.asked) != 1 || f.asked[0].Cwd != "work/sub" || *f.env["A"] != "1" || *f.env["B"] != "value" ||
+			f.env["GONE"] != nil {
+			t.Errorf("asked %+v with %v", f.asked, f.env)
+		}
+		set, _, err := loop.Gather(t.Context(), s, of)
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked := set.Read(model.Message{Content: []model.Block{{
+			Type: model.ToolCallBlock, CallID: "1", Tool: "mcp__srv__one",
+			Args: json.RawMessage(`{"n": 12345678901234567890}`),
+		}}})[0]
+		q, ok := asked.Call.Request.(tool.ServerCall)
+		if !ok || q.Method != "tools/call" || q.Timeout != 5*time.Second || q.Program != "run" ||
+			string(q.Params) != `{"arguments":{"n":12345678901234567890},"name":"one"}` ||
+			asked.Call.Tool.Kind() != tool.KindExecutor || *asked.Call.Tool.Env["B"] != "${KEY}" {
+			t.Errorf("asks for %+v, %v", q, asked.Refused)
+		}
+
+		before := s.Version(of)
+		f.tools = one + "," + two
+		s.Changed("x1", of.Definition.MCP["srv"].Digest())
+		if s.Version(of) == before {
+			t.Error("a change does not show")
+		}
+		if names, _ := gather(t, s, of); len(names) != 2 {
+			t.Errorf("offered %v", names)
+		}
+		f.tools = two // without a word
+		time.Sleep(2 * time.Minute)
+		if names, _ := gather(t, s, of); !slices.Equal(names, []string{"mcp__srv__two"}) {
+			t.Errorf("offered %v", names)
+		}
+	})
+}
+
+// A server that cannot be used costs its tools, and says so.
+func TestServersOnExecutorsThatCannotBeUsed(t *testing.T) {
+	down := errs.New(errs.Unavailable, "MCP_SERVER", "no licence found")
+	for name, c := range map[string]struct {
+		fleet *fleet
+		file  string
+		want  string
+	}{
+		"no executor": {&fleet{away: true}, "command: run", "no executor is there to run it"},
+		"down":        {&fleet{fail: down}, "command: run", "no licence found; its tools are left out"},
+		"silent":      {&fleet{hangs: true}, "command: run", "has not started within 20s"},
+		"a variable":  {&fleet{}, "command: run\nenv: {A: \"${NOPE}\"}", "variable NOPE is not set"},
+		"rubbish":     {&fleet{tools: "{"}, "command: run", "list of tools cannot be read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := stdio.New(c.fleet, lookup, slog.New(slog.DiscardHandler))
+				names, missing := gather(t, s, offer(t, c.file))
+				if len(names) > 0 || len(missing) != 1 || !strings.Contains(missing[0], c.want) {
+					t.Errorf("offered %v, missing %q", names, missing)
+				}
+			})
+		})
+	}
+}
