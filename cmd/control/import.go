@@ -9,6 +9,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/claude"
 )
 
+const importExample = "control import claude --from ../app --to ."
+
 // importCommand turns projects of other systems into projects of Pawl. It speaks to no control plane.
 func importCommand() *cobra.Command {
 	var from, to, model string
@@ -17,6 +19,7 @@ func importCommand() *cobra.Command {
 		Short: "Turn the agents and MCP servers of a project of Claude Code into files for Pawl",
 		Long: "Turn .claude/agents/*.md and .mcp.json into agents/*.md and mcp/*.yaml. Hooks, permission modes, " +
 			"permissions, and servers of a person's own settings are named and left out. No file is replaced.",
+		Example: importExample,
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := claude.Read(from, model)
 			if err != nil {
@@ -32,12 +35,13 @@ func importCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&from, "from", ".", "directory of the project of Claude Code")
-	c.Flags().StringVar(&to, "to", ".", "directory to write agents/ and mcp/ into")
-	c.Flags().StringVar(&model, "model", "anthropic/claude-sonnet-4-6", "model of agents that name none")
+	c.Flags().StringVar(&from, "from", ".", "`DIR` of the project of Claude Code")
+	c.Flags().StringVar(&to, "to", ".", "`DIR` to write agents/ and mcp/ into")
+	c.Flags().StringVar(&model, "model", "anthropic/claude-sonnet-4-6", "`MODEL` of agents that name none")
 	group := &cobra.Command{
 		Use: "import", Short: "Turn a project of another system into files for Pawl", Args: cli.Args(0),
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: importExample,
+		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	group.AddCommand(c)
 	return group
