@@ -110,7 +110,7 @@ func agents() []agent.Definition {
 	narrow := agent.Shell()
 	narrow.Name, narrow.Tools = "narrow", []string{builtin.NameBash}
 	narrow.Compaction = &agent.Compaction{Window: 4_500, Reserve: 1_500, Keep: 300}
-	return append(all, narrow)
+	return append(all, narrow, skilled())
 }
 
 // within runs a test in a world on fake time.
