@@ -129,25 +129,35 @@ func (b block) turns() (all []turn) {
 
 // The commands of the pages answer as they show.
 func TestDocumentedCommands(t *testing.T) {
+	for _, file := range []string{"http.md", "results.md", "sessions.md"} {
+		t.Run(file, func(t *testing.T) { documented(t, file) })
+	}
+}
+
+func documented(t *testing.T, file string) {
 	s := start(t, t.TempDir())
 	secret, err := os.ReadFile(filepath.Join(s.data, "token"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := append(os.Environ(), "TOKEN="+strings.TrimSpace(string(secret)))
+	bin := t.TempDir()
+	script := "#!/bin/sh\n" + asProgram + "=1 exec " + os.Args[0] + ` "$@"` + "\n"
+	if err := os.WriteFile(filepath.Join(bin, "control"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	env := append(os.Environ(), "TOKEN="+strings.TrimSpace(string(secret)), "PAWL_SERVER="+s.here.GRPC,
+		"PAWL_TOKEN_FILE="+filepath.Join(s.data, "token"), "PATH="+bin+":"+os.Getenv("PATH"))
 	host, dir := strings.TrimPrefix(s.here.HTTP, "http://"), t.TempDir()
-	for _, page := range []string{"http.md", "results.md"} {
-		tr, ran := transcript{t, page, map[string]string{}}, 0
-		for _, b := range blocks(t, tr.file) {
-			for _, one := range b.turns() {
-				line := strings.ReplaceAll(tr.known(one.command), "localhost:3000", host)
-				tr.run(line, one.shown, dir, env)
-				ran++
-			}
+	tr, ran := transcript{t, file, map[string]string{}}, 0
+	for _, b := range blocks(t, tr.file) {
+		for _, one := range b.turns() {
+			line := strings.ReplaceAll(tr.known(one.command), "localhost:3000", host)
+			tr.run(line, one.shown, dir, env)
+			ran++
 		}
-		if ran < 3 {
-			t.Errorf("%s shows %d commands", tr.file, ran)
-		}
+	}
+	if ran < 3 {
+		t.Errorf("%s shows %d commands", tr.file, ran)
 	}
 }
 

@@ -9,14 +9,21 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 )
 
-func (o *connection) deleteSession(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
-	res, err := pawlv1.NewDeletionServiceClient(conn).DeleteSession(c.Context(), &pawlv1.DeleteSessionRequest{
-		Session: &pawlv1.DeleteSessionRequest_SessionId{SessionId: s.GetSessionId()},
-	})
-	if err != nil {
-		return err
+// deleteSessionCommand deletes a session.
+func (o *connection) deleteSessionCommand() *cobra.Command {
+	var abort bool
+	del := func(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+		res, err := pawlv1.NewDeletionServiceClient(conn).DeleteSession(c.Context(), &pawlv1.DeleteSessionRequest{
+			Session: &pawlv1.DeleteSessionRequest_SessionId{SessionId: s.GetSessionId()}, Abort: abort,
+		})
+		if err != nil {
+			return err
+		}
+		return o.deleting(c, res.GetDeletion())
 	}
-	return o.deleting(c, res.GetDeletion())
+	c := o.ofSession("delete SESSION", "Delete a session and all that it has", del)
+	c.Flags().BoolVar(&abort, "abort", false, "abort what runs and what is queued; without it a busy session stays")
+	return c
 }
 
 func (o *connection) deleteInstance(c *cobra.Command, conn *grpc.ClientConn, args []string) error {

@@ -121,29 +121,35 @@ func sessionsCommand(o *connection) *cobra.Command {
 	list := o.limited(o.calls("list", "List sessions, newest first", read))
 	list.Long = "List sessions, newest first. The conversations of sub-agents are listed with --children-of only."
 	list.Flags().StringVar(&parent, "children-of", "", "`SESSION`: the conversations of this session's sub-agents")
+	list.Flags().StringToStringVar(&req.Labels, "label", nil,
+		"`KEY=VALUE`: only sessions with this label; several are all")
 	list.Flags().StringVar(&req.Agent, "agent", "", "`AGENT`: only sessions of this agent")
 	list.Flags().StringVar(&req.Instance, "instance", "", "`INSTANCE`: only sessions of this instance")
-	get := func(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
-		return o.show(c, s, field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
-			field{"parent", parentText(s)}, field{"pending", fmt.Sprint(s.GetPending())},
-			field{"executor", s.GetExecutorId()},
-			field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
-			field{"created", stamp(s.GetCreatedAt())})
-	}
 	rebind := o.ofSession("rebind SESSION EXECUTOR", "Move a session to another executor", o.rebind)
 	rebind.Long = "Move a session to another executor: its next tool calls run there. It is for a session whose " +
 		"executor is lost for good. No file is copied: the session finds the files of the other executor."
 	return o.group(&cobra.Command{
-		Use: "sessions", Short: "List sessions",
-		Long: "List sessions. A session is named by " + sessionForm + ". " + slashForm,
+		Use: "sessions", Short: "List, make, fork and delete sessions",
+		Long: "List, make, fork and delete sessions. A session is named by " + sessionForm + ". " + slashForm,
 		Example: "control sessions list --agent reviewer\ncontrol sessions list --children-of reviewer/42\n" +
 			"control sessions get reviewer/42 -o json\n" +
 			"control sessions compact reviewer/42\n" +
 			"control sessions rebind reviewer/42 other-host\ncontrol sessions delete reviewer/42",
-	}, list, rebind, compactCommand(o),
-		o.ofSession("delete SESSION", "Delete a session and all that it has", o.deleteSession),
+	}, list, rebind, compactCommand(o), o.deleteSessionCommand(), o.createCommand(), o.labelCommand(), o.forkCommand(),
+		o.rewindCommand(), o.shellCommand(), o.exportCommand(),
 		o.calls("delete-instance AGENT INSTANCE", "Delete all sessions of an instance", o.deleteInstance),
-		o.ofSession("get SESSION", "Show one session", get))
+		o.ofSession("get SESSION", "Show one session", o.getSession))
+}
+
+// getSession shows one session.
+func (o *connection) getSession(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+	return o.show(c, s, field{"session", keyText(s.GetKey())}, field{"id", s.GetSessionId()},
+		field{"parent", parentText(s)}, field{"pending", fmt.Sprint(s.GetPending())},
+		field{"executor", s.GetExecutorId()},
+		field{"entries", fmt.Sprint(s.GetEntryHead())}, field{"events", fmt.Sprint(s.GetEventHead())},
+		field{"created", stamp(s.GetCreatedAt())}, field{"labels", labels(s.GetLabels(), ",")},
+		field{"metadata", metadataText(s)}, field{"forked from", forkText(s)},
+		field{"rewound to", s.GetRewoundToSessionId()})
 }
 
 // parentText is who a sub-agent's conversation works for, "" of a session that is prompted.

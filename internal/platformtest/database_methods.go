@@ -130,6 +130,13 @@ func (d *Database) MoveMail(ctx context.Context) ([]lane.Mailed, error) {
 	return put(ctx, d, Step{Op: "MoveMail"}, d.db.MoveMail)
 }
 
+// LoopCalls implements call.Store.
+func (d *Database) LoopCalls(ctx context.Context, loopID string, turn, index, limit int) ([]call.Call, error) {
+	return ask(ctx, d, "LoopCalls", func(ctx context.Context) ([]call.Call, error) {
+		return d.db.LoopCalls(ctx, loopID, turn, index, limit)
+	})
+}
+
 // TurnCalls implements call.Store.
 func (d *Database) TurnCalls(ctx context.Context, loopID string, turn int) ([]call.Call, error) {
 	return ask(ctx, d, "TurnCalls", func(ctx context.Context) ([]call.Call, error) {

@@ -332,7 +332,9 @@ type DeleteSessionRequest struct {
 	//
 	//	*DeleteSessionRequest_Key
 	//	*DeleteSessionRequest_SessionId
-	Session       isDeleteSessionRequest_Session `protobuf_oneof:"session"`
+	Session isDeleteSessionRequest_Session `protobuf_oneof:"session"`
+	// Abort what runs and what is queued.
+	Abort         bool `protobuf:"varint,3,opt,name=abort,proto3" json:"abort,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +392,13 @@ func (x *DeleteSessionRequest) GetSessionId() string {
 		}
 	}
 	return ""
+}
+
+func (x *DeleteSessionRequest) GetAbort() bool {
+	if x != nil {
+		return x.Abort
+	}
+	return false
 }
 
 type isDeleteSessionRequest_Session interface {
@@ -776,11 +785,12 @@ const file_pawl_v1_deletions_proto_rawDesc = "" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x1a\n" +
 	"\binstance\x18\x02 \x01(\tR\binstance\"'\n" +
 	"\rDeletedTenant\x12\x16\n" +
-	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"k\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\"\x81\x01\n" +
 	"\x14DeleteSessionRequest\x12'\n" +
 	"\x03key\x18\x01 \x01(\v2\x13.pawl.v1.SessionKeyH\x00R\x03key\x12\x1f\n" +
 	"\n" +
-	"session_id\x18\x02 \x01(\tH\x00R\tsessionIdB\t\n" +
+	"session_id\x18\x02 \x01(\tH\x00R\tsessionId\x12\x14\n" +
+	"\x05abort\x18\x03 \x01(\bR\x05abortB\t\n" +
 	"\asession\"F\n" +
 	"\x15DeleteSessionResponse\x12-\n" +
 	"\bdeletion\x18\x01 \x01(\v2\x11.pawl.v1.DeletionR\bdeletion\"I\n" +

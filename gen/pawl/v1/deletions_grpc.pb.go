@@ -39,8 +39,9 @@ const (
 // Kept is, for a week, which submission an idempotency key has led to, and for a month, that there was a deletion.
 type DeletionServiceClient interface {
 	// DeleteSession deletes a session. Asked again, it returns the deletion that is under way. It fails with NOT_FOUND,
-	// reason SESSION_NOT_FOUND, and for the conversation of a sub-agent, which goes with the session that it works for,
-	// with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
+	// reason SESSION_NOT_FOUND. A session with submissions that have not settled is deleted with abort only: else it
+	// fails with FAILED_PRECONDITION, reason SESSION_BUSY. So does the conversation of a sub-agent, with reason
+	// SUB_AGENT_SESSION: it goes with the session that it works for. What forks share with the session stays theirs.
 	DeleteSession(ctx context.Context, in *DeleteSessionRequest, opts ...grpc.CallOption) (*DeleteSessionResponse, error)
 	// DeleteInstance deletes all sessions of an instance of an agent. Asked again, it returns the deletion that is under
 	// way. It fails with NOT_FOUND, reason INSTANCE_NOT_FOUND, when the instance has no sessions.
@@ -113,8 +114,9 @@ func (c *deletionServiceClient) ListDeletions(ctx context.Context, in *ListDelet
 // Kept is, for a week, which submission an idempotency key has led to, and for a month, that there was a deletion.
 type DeletionServiceServer interface {
 	// DeleteSession deletes a session. Asked again, it returns the deletion that is under way. It fails with NOT_FOUND,
-	// reason SESSION_NOT_FOUND, and for the conversation of a sub-agent, which goes with the session that it works for,
-	// with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
+	// reason SESSION_NOT_FOUND. A session with submissions that have not settled is deleted with abort only: else it
+	// fails with FAILED_PRECONDITION, reason SESSION_BUSY. So does the conversation of a sub-agent, with reason
+	// SUB_AGENT_SESSION: it goes with the session that it works for. What forks share with the session stays theirs.
 	DeleteSession(context.Context, *DeleteSessionRequest) (*DeleteSessionResponse, error)
 	// DeleteInstance deletes all sessions of an instance of an agent. Asked again, it returns the deletion that is under
 	// way. It fails with NOT_FOUND, reason INSTANCE_NOT_FOUND, when the instance has no sessions.

@@ -1586,8 +1586,9 @@ func (x *ExportSessionRequest) GetSessionId() string {
 	return ""
 }
 
-// ExportSessionResponse is one item: first a session, then its entries in order, its submissions in order, each
-// followed by its tool calls, then the same of its sub-agents.
+// ExportSessionResponse is one item: first the session; then its entries in order, those that a fork shares included,
+// with the calls of a submission after its last answer; then its submissions, newest first; then the same of each
+// sub-agent that has worked for it.
 type ExportSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Item:

@@ -94,8 +94,7 @@ type SessionServiceClient interface {
 	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
 	CompactSession(ctx context.Context, in *CompactSessionRequest, opts ...grpc.CallOption) (*CompactSessionResponse, error)
 	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
-	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
-	// is exported as far as it has come: an item is there at least as it was when the export began.
+	// the same of the conversations of its sub-agents. A session that runs is exported as far as it has come.
 	ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error)
 }
 
@@ -306,8 +305,7 @@ type SessionServiceServer interface {
 	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
 	CompactSession(context.Context, *CompactSessionRequest) (*CompactSessionResponse, error)
 	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
-	// the same of the conversations of its sub-agents, each after that of the one that asked for it. A session that runs
-	// is exported as far as it has come: an item is there at least as it was when the export began.
+	// the same of the conversations of its sub-agents. A session that runs is exported as far as it has come.
 	ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }

@@ -74,6 +74,7 @@ type Deps struct {
 	Agents      Agents
 	Sessions    session.Store
 	Submissions Submissions
+	Calls       Calls
 	Service     *submission.Service
 	Events      *event.Service
 	Fleet       Fleet

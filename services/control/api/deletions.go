@@ -39,7 +39,7 @@ func (d *deletions) DeleteSession(
 	if err != nil {
 		return nil, err
 	}
-	begun, err := d.deps.Deleter.DeleteSession(ctx, one)
+	begun, err := d.deps.Deleter.DeleteSession(ctx, one, req.GetAbort())
 	if err != nil {
 		return nil, err
 	}

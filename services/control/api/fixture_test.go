@@ -78,8 +78,9 @@ func (f *fixture) serve(t *testing.T, trail *audit.Log) {
 	t.Helper()
 	server := rpc.NewServer(api.Hooks(f.auth, trail, slog.New(slog.DiscardHandler)))
 	api.Register(server, api.Deps{
-		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Service: f.Submissions, Events: f.Events,
-		Fleet: executors{}, Connector: executors{}, Files: f.files,
+		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Calls: f.Store, Service: f.Submissions,
+		Events: f.Events,
+		Fleet:  executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
 		Tenants:   tenancy.NewService(f.Store),
 		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),

@@ -1,10 +1,14 @@
 package api_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -109,5 +113,73 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 		if err != nil || got.GetSession().GetEntryHead() != want {
 			t.Errorf("session %s: %v, %v", of, got, err)
 		}
+	}
+}
+
+// A command is part of the conversation, an export has all of it, and a busy session is deleted with abort only.
+func TestShellExportAndDelete(t *testing.T) {
+	f := start(t, nil) // what is submitted stays in the queue
+	conn := f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin})
+	c := pawlv1.NewSubmissionServiceClient(conn)
+	first, err := c.Submit(t.Context(), &pawlv1.SubmitRequest{Key: key, Message: "hi"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := first.GetSubmission().GetSessionId()
+	req := &pawlv1.ShellRequest{SessionId: id, Command: "make", IdempotencyKey: "k"}
+	for i := range 2 {
+		got, err := c.Shell(t.Context(), req)
+		if err != nil || got.GetReplayed() != (i > 0) || got.GetSubmission().GetSeq() != 2 {
+			t.Fatalf("shell %d: %v, %v", i, got, err)
+		}
+	}
+	for reason, req := range map[string]*pawlv1.ShellRequest{
+		"COMMAND": {SessionId: id}, "TIMEOUT": {SessionId: id, Command: "x", Timeout: durationpb.New(-1)},
+		"SESSION_NOT_FOUND":    {SessionId: "x", Command: "x"},
+		"IDEMPOTENCY_CONFLICT": {SessionId: id, Command: "other", IdempotencyKey: "k"},
+	} {
+		if _, err := c.Shell(t.Context(), req); rpc.Reason(err) != reason {
+			t.Errorf("got %v, want %s", err, reason)
+		}
+	}
+	viewer := pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Viewer}))
+	if _, err := viewer.Shell(t.Context(), req); rpc.Reason(err) != "FORBIDDEN" {
+		t.Errorf("a viewer: %v", err)
+	}
+	stream, err := pawlv1.NewSessionServiceClient(conn).ExportSession(t.Context(), &pawlv1.ExportSessionRequest{
+		SessionId: id,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for {
+		item, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		kinds = append(kinds, fmt.Sprintf("%T", item.GetItem()))
+	}
+	all := strings.Join(kinds, " ")
+	if strings.Count(all, "Submission") != 2 || !strings.Contains(kinds[0], "Session") {
+		t.Errorf("exported %s", all)
+	}
+	del := &pawlv1.DeleteSessionRequest{Session: &pawlv1.DeleteSessionRequest_SessionId{SessionId: id}}
+	deletions := pawlv1.NewDeletionServiceClient(conn)
+	if _, err := deletions.DeleteSession(t.Context(), del); rpc.Reason(err) != "SESSION_BUSY" {
+		t.Errorf("a busy session: %v", err)
+	}
+	del.Abort = true
+	begun, err := deletions.DeleteSession(t.Context(), del)
+	if err != nil {
+		t.Fatal(err)
+	}
+	del.Abort = false
+	again, err := deletions.DeleteSession(t.Context(), del)
+	if err != nil || again.GetDeletion().GetDeletionId() != begun.GetDeletion().GetDeletionId() {
+		t.Errorf("asked again: %v, %v", again, err)
 	}
 }

@@ -277,3 +277,34 @@ func (s *submissions) AbortSession(
 	}
 	return out, nil
 }
+
+// Shell implements SubmissionService.
+func (s *submissions) Shell(ctx context.Context, req *pawlv1.ShellRequest) (*pawlv1.ShellResponse, error) {
+	if err := may(ctx, auth.RunCommands, auth.Resource{}); err != nil {
+		return nil, err
+	}
+	one, err := s.deps.find(ctx, req.GetSessionId())
+	if err == nil {
+		err = may(ctx, auth.RunCommands, auth.Resource{
+			Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound,
+		})
+	}
+	if err != nil {
+		return nil, err
+	}
+	if req.GetTimeout() != nil && req.GetTimeout().AsDuration() <= 0 {
+		return nil, submission.ErrShellTimeout
+	}
+	in := submission.Input{Key: one.Key, IdempotencyKey: req.GetIdempotencyKey()}
+	if in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf()); err != nil {
+		return nil, err
+	}
+	in.Record = allowed(ctx)
+	got, err := s.deps.Service.Shell(ctx, in, submission.Command{
+		Text: req.GetCommand(), Cwd: req.GetCwd(), Timeout: req.GetTimeout().AsDuration(),
+	})
+	if err != nil {
+		return nil, s.deps.withKnown(ctx, err)
+	}
+	return &pawlv1.ShellResponse{Submission: encodeSubmission(got.Submission), Replayed: got.Replayed}, nil
+}

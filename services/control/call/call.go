@@ -177,6 +177,8 @@ type Dispatch struct {
 type Store interface {
 	// TurnCalls returns the calls of one turn of a loop, in order of Index, in any state.
 	TurnCalls(ctx context.Context, loopID string, turn int) ([]Call, error)
+	// LoopCalls returns at most limit calls of a loop after the one at a place in a turn, in order.
+	LoopCalls(ctx context.Context, loopID string, turn, index, limit int) ([]Call, error)
 	// Unended returns the calls of a loop, and if it is the root of a tree those of the whole tree, of which nobody has
 	// said that nothing of them runs any more.
 	Unended(ctx context.Context, loopID string) (Unended, error)

@@ -63,11 +63,20 @@ func NewService(d Deps) *Service {
 	return &Service{Deps: d, asked: await.NewSignal()}
 }
 
-// DeleteSession accepts the deletion of a session. Errors: session.ErrNotFound, submission.ErrSubAgent.
-func (s *Service) DeleteSession(ctx context.Context, of session.Session) (Deletion, error) {
+// DeleteSession accepts the deletion of a session. What has not settled is aborted; without abort, session.ErrBusy
+// refuses a session that has such. Errors: session.ErrNotFound, submission.ErrSubAgent.
+func (s *Service) DeleteSession(ctx context.Context, of session.Session, abort bool) (Deletion, error) {
 	if of.ParentID != "" {
 		return Deletion{}, submission.ErrSubAgent.With("the conversation of a sub-agent is deleted with the session " +
 			"that it works for: delete that")
+	}
+	if of.Pending > 0 && !abort {
+		begun, err := s.Store.DeletionOf(ctx, of.Key.Tenant, of.ID)
+		if errors.Is(err, ErrNotFound) {
+			err = session.ErrBusy.With("the session has submissions that have not settled: wait for them, or " +
+				"delete it with abort")
+		}
+		return begun, err
 	}
 	return s.begin(ctx, Deletion{Kind: Session, Key: of.Key, SessionID: of.ID, Executor: of.Executor})
 }

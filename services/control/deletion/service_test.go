@@ -120,7 +120,7 @@ func TestASessionIsDeleted(t *testing.T) {
 	sub := answered(t, p, "i")
 	kept := &owner{fails: 1}
 	s := service(p, p.Store, kept)
-	d, err := s.DeleteSession(t.Context(), find(t, p, sub.SessionID))
+	d, err := s.DeleteSession(t.Context(), find(t, p, sub.SessionID), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func TestWorkIsAbortedFirst(t *testing.T) {
 	s := service(p, p.Store)
 	reader := p.Events.Subscribe(one.Key, event.Want{})
 	defer reader.Close()
-	d, err := s.DeleteSession(t.Context(), one)
+	d, err := s.DeleteSession(t.Context(), one, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestDeletionGoesOnAfterACrash(t *testing.T) {
 	sub := answered(t, p, "i")
 	ctx, die := context.WithCancel(t.Context())
 	first := service(p, &dying{p.Store, 2, die})
-	d, err := first.DeleteSession(t.Context(), find(t, p, sub.SessionID))
+	d, err := first.DeleteSession(t.Context(), find(t, p, sub.SessionID), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,8 @@ func TestTenantsThatCannotBeDeleted(t *testing.T) {
 // The conversation of a sub-agent goes with the session that it works for only.
 func TestSubAgentsGoWithTheirSession(t *testing.T) {
 	p := planetest.New(t, nil)
-	_, err := service(p, p.Store).DeleteSession(t.Context(), session.Session{ID: ident.New(), ParentID: ident.New()})
+	of := session.Session{ID: ident.New(), ParentID: ident.New()}
+	_, err := service(p, p.Store).DeleteSession(t.Context(), of, true)
 	if !errors.Is(err, submission.ErrSubAgent) {
 		t.Error(err)
 	}

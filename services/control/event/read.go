@@ -79,7 +79,7 @@ func (e *Event) put(entry *session.Entry) {
 	switch {
 	case entry == nil:
 	case e.Settlement != nil:
-		e.Settlement.Text = entry.Message.Text()
+		e.Settlement.Text = entry.Text()
 	default:
 		e.Entry = entry
 	}

@@ -17,6 +17,15 @@ type Options struct {
 	Compact bool `json:"compact,omitempty"`
 	// Skill is one that the loop begins with; nil is none.
 	Skill *SkillCall `json:"skill,omitempty"`
+	// Shell is a command to run instead of asking a model: the loop ends with what it comes to.
+	Shell *Shell `json:"shell,omitempty"`
+}
+
+// Shell is a command that its caller makes a part of a conversation.
+type Shell struct {
+	Command string  `json:"command"`
+	Cwd     string  `json:"cwd,omitempty"`
+	Timeout float64 `json:"timeout,omitempty"` // in seconds; 0 is no limit of its own
 }
 
 // SkillCall is a skill and what it is given.

@@ -190,6 +190,8 @@ func (l *loop) step(ctx context.Context) error {
 		return l.begin()
 	case AskModel:
 		return l.ask(ctx)
+	case RunShell:
+		return l.runShell(ctx)
 	case Compact:
 		return l.compact(ctx)
 	case EndCompaction:

@@ -51,7 +51,8 @@ type State struct {
 	Cut bool
 }
 
-// Effect is what has to be done next: Begin, AskModel, Compact, EndCompaction, AwaitCalls, AppendResults or Settle.
+// Effect is what has to be done next: Begin, AskModel, RunShell, Compact, EndCompaction, AwaitCalls, AppendResults or
+// Settle.
 type Effect interface{ effect() }
 
 // Begin appends the input (T1).
@@ -59,6 +60,9 @@ type Begin struct{}
 
 // AskModel calls the model for the present turn; its answer is T2 or T4.
 type AskModel struct{}
+
+// RunShell has the command run that a loop was begun for.
+type RunShell struct{}
 
 // Compact has a summary written, which is an entry then, or notes that there is none.
 type Compact struct{}
@@ -77,6 +81,7 @@ type Settle struct{ Stop Stop }
 
 func (Begin) effect()         {}
 func (AskModel) effect()      {}
+func (RunShell) effect()      {}
 func (Compact) effect()       {}
 func (EndCompaction) effect() {}
 func (AwaitCalls) effect()    {}
@@ -104,6 +109,8 @@ func Next(s State) Effect {
 	switch {
 	case stop != nil:
 		return Settle{Stop: *stop}
+	case s.Loop.Options.Shell != nil:
+		return RunShell{}
 	case s.Cut:
 		return Compact{}
 	case s.Loop.Options.Compact:

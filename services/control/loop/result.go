@@ -23,7 +23,7 @@ type ending struct {
 
 // answered is what is shown of a loop that has ended.
 type answered struct {
-	entry int64 // the assistant's
+	entry int64 // the assistant's, or that of the result of a command
 	text  string
 	data  json.RawMessage
 }
@@ -76,6 +76,9 @@ func (l *loop) insist(ctx context.Context, s lane.Step, answer session.Entry) er
 // closing is how the loop ends with the results of its turn, if one of its calls says so, or too many results were not
 // accepted. Whatever else would end the loop comes too late for a result.
 func (l *loop) closing(s *lane.Step, stop *Stop) (end Stop, closes bool) {
+	if l.row.Options.Shell != nil {
+		return l.ranShell(s, stop)
+	}
 	if !l.structured() {
 		return Stop{}, false
 	}

@@ -123,6 +123,10 @@ func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 // offerTools gathers what the loop is offered. Two tools of one name end it, and so does a variable of a tool that is
 // not set.
 func (l *loop) offerTools(ctx context.Context) error {
+	if l.row.Options.Shell != nil {
+		l.as.tools = builtin.Shell()
+		return nil
+	}
 	of, now := l.asOffer(), supply{}
 	of.missing = &now.missing
 	tools, err := l.tree.offer(ctx, of)

@@ -18,6 +18,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -107,6 +108,18 @@ func (e *Entry) Encode() (json.RawMessage, error) {
 		e.Body = body
 	}
 	return e.Body, nil
+}
+
+// Text is what the entry says, of a result of a tool what the model is told.
+func (e *Entry) Text() string {
+	if e.Kind != ToolResult {
+		return e.Message.Text()
+	}
+	var texts []string
+	for _, b := range e.Message.Content {
+		texts = append(texts, b.Text)
+	}
+	return strings.Join(texts, "\n")
 }
 
 // UnreadableError is an entry whose message cannot be decoded.

@@ -242,7 +242,7 @@ func (s *Service) Fill(ctx context.Context, sub Submission) (Submission, error) 
 		return sub, fmt.Errorf("reading the answer: %w", err)
 	}
 	if len(entries) == 1 {
-		sub.Text = entries[0].Message.Text()
+		sub.Text = entries[0].Text()
 	}
 	return sub, nil
 }

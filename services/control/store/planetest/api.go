@@ -21,7 +21,8 @@ func (p *Plane) Serve(t testing.TB, g auth.Guard, log *slog.Logger) *grpc.Client
 	t.Helper()
 	server := rpc.NewServer(api.Hooks(g, nil, log))
 	api.Register(server, api.Deps{
-		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Service: p.Submissions, Events: p.Events,
+		Agents: p.Agents, Sessions: p.Store, Submissions: p.Store, Calls: p.Store, Service: p.Submissions,
+		Events: p.Events,
 	})
 	l := bufconn.Listen(1 << 16)
 	done := make(chan error, 1)

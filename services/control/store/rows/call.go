@@ -6,6 +6,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/tenancy"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -19,8 +20,10 @@ const selectCalls = `SELECT ` + CallColumns + `, {now} FROM tool_calls `
 
 // One call, and those of a loop and of an executor. The executor's condition is the index's.
 var (
-	oneCall         = reads(selectCalls + `WHERE call_id = $1`)
-	turnCalls       = reads(selectCalls + `WHERE submission_id = $1 AND turn = $2 ORDER BY idx`)
+	oneCall   = reads(selectCalls + `WHERE call_id = $1`)
+	turnCalls = reads(selectCalls + `WHERE submission_id = $1 AND turn = $2 ORDER BY idx`)
+	loopCalls = reads(selectCalls + `WHERE submission_id = $1 AND (turn, idx) > ($2, $3)
+		ORDER BY turn, idx LIMIT $4`)
 	dispatchedCalls = reads(selectCalls + `WHERE executor = $1 AND state = 1 ORDER BY dispatched_at, call_id`)
 )
 
@@ -57,6 +60,15 @@ func (t *Tables) TurnCalls(ctx context.Context, loopID string, turn int) ([]call
 	}
 	calls, err := list(ctx, t, CallNow, turnCalls, loopID, turn)
 	return calls, wrap("read the turn's calls", err)
+}
+
+// LoopCalls implements call.Store.
+func (t *Tables) LoopCalls(ctx context.Context, loopID string, turn, index, limit int) ([]call.Call, error) {
+	if !ident.IsUUID(loopID) {
+		return nil, nil
+	}
+	calls, err := list(tenancy.Everywhere(ctx), t, CallNow, loopCalls, loopID, turn, index, limit)
+	return calls, wrap("read a loop's calls", err)
 }
 
 // DispatchedCalls implements call.Store.

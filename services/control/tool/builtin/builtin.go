@@ -36,6 +36,9 @@ var Tools = sync.OnceValue(func() tool.Set {
 	return set
 })
 
+// Shell is the tool that runs a command, alone.
+func Shell() tool.Set { return Tools().Offer([]string{NameBash}, 1) }
+
 // Names are the tools that an agent can name, in the order in which they are kept.
 func Names() []string { return append(Tools().Names(), NameTask) }
 
