@@ -90,6 +90,13 @@ var beside = []struct {
 		[]string{"TestTreeKilledAtEveryCommit", "TestTreeDrainedAtEveryCommit", "TestTreeAbortedAtEveryCommit"},
 	},
 	{
+		"30", "at any commit of a submission whose conversation is summarised a replica is killed or drains",
+		"internal/platformtest",
+		[]string{
+			"TestSummaryKilledAtEveryCommit", "TestSummaryDrainedAtEveryCommit", "TestSummaryByHandKilledAtEveryCommit",
+		},
+	},
+	{
 		"31", "the database's clock is hours ahead or behind; it jumps by hours", "internal/platformtest",
 		[]string{"TestDatabaseWithAnotherTime", "TestDatabaseWhoseClockJumps"},
 	},
