@@ -126,6 +126,11 @@ func (o *options) config(log *slog.Logger) (control.Config, error) {
 		if err := models.Check(d.Model); err != nil {
 			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 		}
+		for _, ref := range d.Fallbacks {
+			if err := models.Check(ref); err != nil {
+				log.Warn("an agent cannot fall back on a model", "agent", d.Name, "error", err)
+			}
+		}
 	}
 	return cfg, nil
 }

@@ -146,8 +146,8 @@ func (p *printer) event(e *pawlv1.Event) {
 	case *pawlv1.Event_Restarted:
 		p.note("[the answer begins anew: " + v.Restarted.GetMessage() + "]")
 		p.sent = 0
-	case *pawlv1.Event_ModelWaiting:
-		p.modelWaits(v.ModelWaiting)
+	case *pawlv1.Event_ModelSwitched, *pawlv1.Event_ModelWaiting:
+		p.ofModel(e)
 	case *pawlv1.Event_ToolStarted:
 		p.started(v.ToolStarted, at)
 	case *pawlv1.Event_ToolWaiting:
@@ -168,6 +168,21 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.settled(v.Settled.GetSubmission())
 	}
 	p.heard = true
+}
+
+// ofModel writes what an event tells of the model.
+func (p *printer) ofModel(e *pawlv1.Event) {
+	if w := e.GetModelWaiting(); w != nil {
+		p.modelWaits(w)
+	} else {
+		p.modelSwitched(e.GetModelSwitched())
+	}
+}
+
+// modelSwitched says that another model goes on, and why.
+func (p *printer) modelSwitched(s *pawlv1.ModelSwitched) {
+	p.note("[" + s.GetTo() + " goes on in the place of " + s.GetFrom() + ": " + s.GetMessage() + "]")
+	p.sent = 0
 }
 
 // modelWaits says why the model is waited for, once for each wait.

@@ -47,6 +47,12 @@ func (a agents) modelless() (all []agent.Warning) {
 			a.log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
 			all = append(all, agent.Warning{Agent: d.Name, Message: "its prompts will fail: " + err.Error()})
 		}
+		for _, ref := range d.Fallbacks {
+			if _, err := a.models.Model(ref); err != nil {
+				a.log.Warn("an agent cannot fall back on a model", "agent", d.Name, "error", err)
+				all = append(all, agent.Warning{Agent: d.Name, Message: "it cannot fall back: " + err.Error()})
+			}
+		}
 	}
 	return all
 }

@@ -233,7 +233,9 @@ type Agent struct {
 	// SHA-256 of the definition, in hex. A submission keeps the definition that it was admitted with.
 	Digest string `protobuf:"bytes,5,opt,name=digest,proto3" json:"digest,omitempty"`
 	// Surfaces over which it can be prompted: http, websocket.
-	Expose        []string `protobuf:"bytes,6,rep,name=expose,proto3" json:"expose,omitempty"`
+	Expose []string `protobuf:"bytes,6,rep,name=expose,proto3" json:"expose,omitempty"`
+	// Models that are asked when the first cannot be, in this order; each is provider/model.
+	Fallbacks     []string `protobuf:"bytes,7,rep,name=fallbacks,proto3" json:"fallbacks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,6 +308,13 @@ func (x *Agent) GetDigest() string {
 func (x *Agent) GetExpose() []string {
 	if x != nil {
 		return x.Expose
+	}
+	return nil
+}
+
+func (x *Agent) GetFallbacks() []string {
+	if x != nil {
+		return x.Fallbacks
 	}
 	return nil
 }
@@ -560,14 +569,15 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x0fGetAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\"8\n" +
 	"\x10GetAgentResponse\x12$\n" +
-	"\x05agent\x18\x01 \x01(\v2\x0e.pawl.v1.AgentR\x05agent\"\x99\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2\x0e.pawl.v1.AgentR\x05agent\"\xb7\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x14\n" +
 	"\x05model\x18\x03 \x01(\tR\x05model\x12\x14\n" +
 	"\x05tools\x18\x04 \x03(\tR\x05tools\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x16\n" +
-	"\x06expose\x18\x06 \x03(\tR\x06expose\"\x15\n" +
+	"\x06expose\x18\x06 \x03(\tR\x06expose\x12\x1c\n" +
+	"\tfallbacks\x18\a \x03(\tR\tfallbacks\"\x15\n" +
 	"\x13ReloadAgentsRequest\"\xc6\x01\n" +
 	"\x14ReloadAgentsResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +

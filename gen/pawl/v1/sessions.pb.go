@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62, 0}
 }
 
 // SessionKey names a session.
@@ -2997,6 +2997,7 @@ type Event struct {
 	//	*Event_CompactionFinished
 	//	*Event_ApprovalRequested
 	//	*Event_ApprovalDecided
+	//	*Event_ModelSwitched
 	//	*Event_Steered
 	//	*Event_ToolProgress
 	//	*Event_ToolsChanged
@@ -3239,6 +3240,15 @@ func (x *Event) GetApprovalDecided() *ApprovalDecided {
 	return nil
 }
 
+func (x *Event) GetModelSwitched() *ModelSwitched {
+	if x != nil {
+		if x, ok := x.Event.(*Event_ModelSwitched); ok {
+			return x.ModelSwitched
+		}
+	}
+	return nil
+}
+
 func (x *Event) GetSteered() *InputSteered {
 	if x != nil {
 		if x, ok := x.Event.(*Event_Steered); ok {
@@ -3343,6 +3353,11 @@ type Event_ApprovalDecided struct {
 	ApprovalDecided *ApprovalDecided `protobuf:"bytes,29,opt,name=approval_decided,json=approvalDecided,proto3,oneof"`
 }
 
+type Event_ModelSwitched struct {
+	// The answer that was streamed in this turn is void: another model is called.
+	ModelSwitched *ModelSwitched `protobuf:"bytes,27,opt,name=model_switched,json=modelSwitched,proto3,oneof"`
+}
+
 type Event_Steered struct {
 	Steered *InputSteered `protobuf:"bytes,31,opt,name=steered,proto3,oneof"`
 }
@@ -3390,6 +3405,8 @@ func (*Event_CompactionFinished) isEvent_Event() {}
 func (*Event_ApprovalRequested) isEvent_Event() {}
 
 func (*Event_ApprovalDecided) isEvent_Event() {}
+
+func (*Event_ModelSwitched) isEvent_Event() {}
 
 func (*Event_Steered) isEvent_Event() {}
 
@@ -4143,7 +4160,7 @@ func (x *ThinkingDelta) GetText() string {
 // ResponseRestarted says why the model's answer begins again.
 type ResponseRestarted struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// model_retry or owner_changed
+	// model_retry, model_switched or owner_changed
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -4269,6 +4286,82 @@ func (x *ModelWaiting) GetMessage() string {
 	return ""
 }
 
+// ModelSwitched says that a submission goes on with the next of its agent's models, because the one before is
+// overloaded or not available, or because the conversation does not fit its context window. It comes after the retries
+// of the call, and after a ResponseRestarted with the reason model_switched. The session's next submission begins with
+// the first model again.
+type ModelSwitched struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// provider/model
+	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
+	// provider/model
+	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
+	// Reason of the error for which the model was left, such as MODEL_UNAVAILABLE.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For people: the error, in the provider's words if it gave any.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ModelSwitched) Reset() {
+	*x = ModelSwitched{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ModelSwitched) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ModelSwitched) ProtoMessage() {}
+
+func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ModelSwitched.ProtoReflect.Descriptor instead.
+func (*ModelSwitched) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ModelSwitched) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *ModelSwitched) GetTo() string {
+	if x != nil {
+		return x.To
+	}
+	return ""
+}
+
+func (x *ModelSwitched) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ModelSwitched) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // ToolStarted says that a tool call was dispatched to an executor, or waits for one.
 type ToolStarted struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -4284,7 +4377,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4296,7 +4389,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4309,7 +4402,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -4368,7 +4461,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4380,7 +4473,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4393,7 +4486,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -4491,7 +4584,7 @@ type ApprovalRequested struct {
 
 func (x *ApprovalRequested) Reset() {
 	*x = ApprovalRequested{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4503,7 +4596,7 @@ func (x *ApprovalRequested) String() string {
 func (*ApprovalRequested) ProtoMessage() {}
 
 func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4516,7 +4609,7 @@ func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
 func (*ApprovalRequested) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ApprovalRequested) GetApprovalId() string {
@@ -4631,7 +4724,7 @@ type ApprovalDecided struct {
 
 func (x *ApprovalDecided) Reset() {
 	*x = ApprovalDecided{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4643,7 +4736,7 @@ func (x *ApprovalDecided) String() string {
 func (*ApprovalDecided) ProtoMessage() {}
 
 func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4656,7 +4749,7 @@ func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalDecided.ProtoReflect.Descriptor instead.
 func (*ApprovalDecided) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ApprovalDecided) GetApprovalId() string {
@@ -4735,7 +4828,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4747,7 +4840,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4760,7 +4853,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -4816,7 +4909,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4828,7 +4921,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4841,7 +4934,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -4901,7 +4994,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4913,7 +5006,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4926,7 +5019,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -4966,7 +5059,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4978,7 +5071,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4991,7 +5084,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -5047,7 +5140,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5059,7 +5152,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5072,7 +5165,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -5124,7 +5217,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5136,7 +5229,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5149,7 +5242,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -5308,7 +5401,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5320,7 +5413,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5333,7 +5426,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -5374,7 +5467,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5386,7 +5479,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5399,7 +5492,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -5449,7 +5542,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5461,7 +5554,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5474,7 +5567,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Error) GetReason() string {
@@ -5509,7 +5602,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5521,7 +5614,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5534,7 +5627,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *PromptResult) GetText() string {
@@ -5578,7 +5671,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5590,7 +5683,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5603,7 +5696,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *SkillCall) GetName() string {
@@ -5658,7 +5751,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5670,7 +5763,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5683,7 +5776,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -5761,7 +5854,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5773,7 +5866,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5786,7 +5879,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -5821,7 +5914,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5833,7 +5926,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5846,7 +5939,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -5925,7 +6018,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5937,7 +6030,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5950,7 +6043,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -5985,7 +6078,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5997,7 +6090,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6010,7 +6103,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -6066,7 +6159,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6078,7 +6171,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6091,7 +6184,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -6120,7 +6213,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6132,7 +6225,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6145,7 +6238,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -6172,7 +6265,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6184,7 +6277,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6197,7 +6290,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -6217,7 +6310,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6229,7 +6322,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6242,7 +6335,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -6262,7 +6355,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6274,7 +6367,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6287,7 +6380,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -6313,7 +6406,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6325,7 +6418,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6338,7 +6431,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -6381,7 +6474,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6393,7 +6486,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6406,7 +6499,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -6433,7 +6526,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6445,7 +6538,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6458,7 +6551,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -6478,7 +6571,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6490,7 +6583,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6503,7 +6596,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -6523,7 +6616,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6535,7 +6628,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6548,7 +6641,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -6571,7 +6664,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6583,7 +6676,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6596,7 +6689,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -6847,7 +6940,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xb1\v\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xf2\v\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -6873,7 +6966,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x12compaction_started\x18\x19 \x01(\v2\x1a.pawl.v1.CompactionStartedH\x00R\x11compactionStarted\x12N\n" +
 	"\x13compaction_finished\x18\x1a \x01(\v2\x1b.pawl.v1.CompactionFinishedH\x00R\x12compactionFinished\x12K\n" +
 	"\x12approval_requested\x18\x1c \x01(\v2\x1a.pawl.v1.ApprovalRequestedH\x00R\x11approvalRequested\x12E\n" +
-	"\x10approval_decided\x18\x1d \x01(\v2\x18.pawl.v1.ApprovalDecidedH\x00R\x0fapprovalDecided\x121\n" +
+	"\x10approval_decided\x18\x1d \x01(\v2\x18.pawl.v1.ApprovalDecidedH\x00R\x0fapprovalDecided\x12?\n" +
+	"\x0emodel_switched\x18\x1b \x01(\v2\x16.pawl.v1.ModelSwitchedH\x00R\rmodelSwitched\x121\n" +
 	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
 	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
 	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
@@ -6941,6 +7035,11 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
 	"\x05until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"e\n" +
+	"\rModelSwitched\x12\x12\n" +
+	"\x04from\x18\x01 \x01(\tR\x04from\x12\x0e\n" +
+	"\x02to\x18\x02 \x01(\tR\x02to\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\"}\n" +
 	"\vToolStarted\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12 \n" +
@@ -7214,7 +7313,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 89)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -7273,80 +7372,81 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*ThinkingDelta)(nil),           // 54: pawl.v1.ThinkingDelta
 	(*ResponseRestarted)(nil),       // 55: pawl.v1.ResponseRestarted
 	(*ModelWaiting)(nil),            // 56: pawl.v1.ModelWaiting
-	(*ToolStarted)(nil),             // 57: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 58: pawl.v1.ToolWaiting
-	(*ApprovalRequested)(nil),       // 59: pawl.v1.ApprovalRequested
-	(*ApprovalDecided)(nil),         // 60: pawl.v1.ApprovalDecided
-	(*ToolOutput)(nil),              // 61: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 62: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 63: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 64: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 65: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 66: pawl.v1.Submission
-	(*Cancellation)(nil),            // 67: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 68: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 69: pawl.v1.Error
-	(*PromptResult)(nil),            // 70: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 71: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 72: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 73: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 74: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 75: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 76: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 77: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 78: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 79: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 80: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 81: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 82: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 83: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 84: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 85: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 86: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 87: pawl.v1.AbortSessionResponse
-	nil,                             // 88: pawl.v1.Session.LabelsEntry
-	nil,                             // 89: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 90: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 91: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 92: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 93: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 94: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 95: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 96: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 97: google.protobuf.Value
+	(*ModelSwitched)(nil),           // 57: pawl.v1.ModelSwitched
+	(*ToolStarted)(nil),             // 58: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 59: pawl.v1.ToolWaiting
+	(*ApprovalRequested)(nil),       // 60: pawl.v1.ApprovalRequested
+	(*ApprovalDecided)(nil),         // 61: pawl.v1.ApprovalDecided
+	(*ToolOutput)(nil),              // 62: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 63: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 64: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 65: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 66: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 67: pawl.v1.Submission
+	(*Cancellation)(nil),            // 68: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 69: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 70: pawl.v1.Error
+	(*PromptResult)(nil),            // 71: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 72: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 73: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 74: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 75: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 76: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 77: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 78: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 79: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 80: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 81: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 82: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 83: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 84: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 85: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 86: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 87: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 88: pawl.v1.AbortSessionResponse
+	nil,                             // 89: pawl.v1.Session.LabelsEntry
+	nil,                             // 90: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 91: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 92: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 93: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 94: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 95: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 96: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 97: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 98: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	94,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	88,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	95,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	95,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	89,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	96,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	89,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	90,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	90,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	95,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	91,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	96,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	91,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	95,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	92,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	96,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	92,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	95,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	93,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	96,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	66,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	67,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
 	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	29,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	66,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	67,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	26,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	94,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	94,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	95,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	29,  // 28: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	32,  // 29: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	94,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	95,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	31,  // 31: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	30,  // 32: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
 	33,  // 33: pawl.v1.Message.content:type_name -> pawl.v1.Block
@@ -7355,139 +7455,140 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	35,  // 36: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	36,  // 37: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	37,  // 38: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	95,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	96,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	37,  // 40: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	95,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	96,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	37,  // 42: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 43: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
 	43,  // 44: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	94,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	95,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
 	45,  // 46: pawl.v1.Event.task:type_name -> pawl.v1.Task
 	50,  // 47: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
 	52,  // 48: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
 	53,  // 49: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
 	54,  // 50: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
 	55,  // 51: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	57,  // 52: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	61,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	64,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	65,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	58,  // 56: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	58,  // 52: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	62,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	65,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	66,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	59,  // 56: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
 	56,  // 57: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
 	48,  // 58: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
 	49,  // 59: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
 	44,  // 60: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
 	46,  // 61: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
 	47,  // 62: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
-	59,  // 63: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
-	60,  // 64: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
-	51,  // 65: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	62,  // 66: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	63,  // 67: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	3,   // 68: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	30,  // 69: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
-	30,  // 70: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
-	40,  // 71: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
-	96,  // 72: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
-	69,  // 73: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
-	29,  // 74: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 75: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	69,  // 76: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	70,  // 77: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	96,  // 78: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	29,  // 79: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	29,  // 80: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	29,  // 81: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	94,  // 82: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	94,  // 83: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	93,  // 84: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	94,  // 85: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	94,  // 86: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	94,  // 87: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
-	96,  // 88: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	66,  // 89: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 90: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 91: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 92: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	69,  // 93: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	70,  // 94: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	94,  // 95: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	94,  // 96: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	94,  // 97: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	67,  // 98: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	31,  // 99: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 100: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	71,  // 101: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	68,  // 102: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	40,  // 103: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	97,  // 104: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	95,  // 105: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 106: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 107: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	71,  // 108: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	95,  // 109: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 110: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	66,  // 111: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 112: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 113: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	71,  // 114: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	95,  // 115: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 116: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	66,  // 117: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	43,  // 118: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	96,  // 119: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	66,  // 120: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	96,  // 121: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	66,  // 122: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	66,  // 123: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	66,  // 124: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	66,  // 125: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	66,  // 126: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 127: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 128: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	27,  // 129: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	38,  // 130: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	41,  // 131: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 132: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 133: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 134: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 135: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	22,  // 136: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	20,  // 137: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
-	24,  // 138: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	72,  // 139: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	74,  // 140: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	78,  // 141: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	80,  // 142: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	82,  // 143: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	84,  // 144: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	86,  // 145: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	76,  // 146: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 147: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 148: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	28,  // 149: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	39,  // 150: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	42,  // 151: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 152: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 153: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 154: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 155: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	23,  // 156: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	21,  // 157: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
-	25,  // 158: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	73,  // 159: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	75,  // 160: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	79,  // 161: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	81,  // 162: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	83,  // 163: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	85,  // 164: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	87,  // 165: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	77,  // 166: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	147, // [147:167] is the sub-list for method output_type
-	127, // [127:147] is the sub-list for method input_type
-	127, // [127:127] is the sub-list for extension type_name
-	127, // [127:127] is the sub-list for extension extendee
-	0,   // [0:127] is the sub-list for field type_name
+	60,  // 63: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
+	61,  // 64: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
+	57,  // 65: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
+	51,  // 66: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	63,  // 67: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	64,  // 68: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	3,   // 69: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	30,  // 70: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	30,  // 71: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	40,  // 72: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	97,  // 73: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	70,  // 74: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	29,  // 75: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 76: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	70,  // 77: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	71,  // 78: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	97,  // 79: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	29,  // 80: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	29,  // 81: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	29,  // 82: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	95,  // 83: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	95,  // 84: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	94,  // 85: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	95,  // 86: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	95,  // 87: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	95,  // 88: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
+	97,  // 89: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	67,  // 90: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 91: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 92: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 93: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	70,  // 94: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	71,  // 95: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	95,  // 96: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	95,  // 97: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	95,  // 98: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	68,  // 99: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	31,  // 100: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 101: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	72,  // 102: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	69,  // 103: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	40,  // 104: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	98,  // 105: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	96,  // 106: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 107: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 108: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	72,  // 109: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	96,  // 110: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 111: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	67,  // 112: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 113: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	37,  // 114: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	72,  // 115: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	96,  // 116: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 117: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	67,  // 118: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	43,  // 119: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	97,  // 120: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	67,  // 121: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	97,  // 122: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	67,  // 123: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	67,  // 124: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	67,  // 125: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	67,  // 126: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	67,  // 127: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 128: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 129: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	27,  // 130: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	38,  // 131: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	41,  // 132: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 133: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 134: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 135: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 136: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 137: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 138: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 139: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	73,  // 140: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	75,  // 141: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	79,  // 142: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	81,  // 143: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	83,  // 144: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	85,  // 145: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	87,  // 146: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	77,  // 147: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 148: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 149: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	28,  // 150: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	39,  // 151: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	42,  // 152: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 153: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 154: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 155: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 156: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 157: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 158: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 159: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	74,  // 160: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	76,  // 161: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	80,  // 162: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	82,  // 163: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	84,  // 164: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	86,  // 165: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	88,  // 166: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	78,  // 167: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	148, // [148:168] is the sub-list for method output_type
+	128, // [128:148] is the sub-list for method input_type
+	128, // [128:128] is the sub-list for extension type_name
+	128, // [128:128] is the sub-list for extension extendee
+	0,   // [0:128] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -7533,6 +7634,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_CompactionFinished)(nil),
 		(*Event_ApprovalRequested)(nil),
 		(*Event_ApprovalDecided)(nil),
+		(*Event_ModelSwitched)(nil),
 		(*Event_Steered)(nil),
 		(*Event_ToolProgress)(nil),
 		(*Event_ToolsChanged)(nil),
@@ -7543,7 +7645,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   89,
+			NumMessages:   90,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -79,7 +79,8 @@ type Definition struct {
 	Name        string         `json:"name"`
 	Description string         `json:"description,omitempty"`
 	Model       model.Ref      `json:"model"`
-	Thinking    model.Thinking `json:"thinking,omitempty"` // "" is the model's own default
+	Fallbacks   []model.Ref    `json:"fallbacks,omitempty"` // asked when Model cannot be, in their order
+	Thinking    model.Thinking `json:"thinking,omitempty"`  // "" is the model's own default
 	Sandbox     Sandbox        `json:"sandbox"`
 	Cwd         string         `json:"cwd"` // relative to the executor's root unless absolute
 	Env         Env            `json:"env,omitempty"`
@@ -161,6 +162,9 @@ func (d Definition) String() string { return "agent " + d.Name + "@" + d.Digest(
 // LogValue keeps the content, env above all, out of logs.
 func (d Definition) LogValue() slog.Value { return slog.StringValue(d.String()) }
 
+// Models are all models that the agent may ask, the first first.
+func (d Definition) Models() []model.Ref { return append([]model.Ref{d.Model}, d.Fallbacks...) }
+
 // Exposes tells whether the agent can be prompted on a surface.
 func (d Definition) Exposes(s Surface) bool { return slices.Contains(d.Expose, s) }
 
@@ -174,6 +178,7 @@ func includes(tenants []string, one string) bool {
 
 // clone shares nothing with d that a caller could change.
 func (d Definition) clone() Definition {
+	d.Fallbacks = slices.Clone(d.Fallbacks)
 	d.Env = maps.Clone(d.Env)
 	d.Sandbox.Labels = maps.Clone(d.Sandbox.Labels)
 	d.Tools = slices.Clone(d.Tools)

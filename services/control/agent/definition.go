@@ -71,22 +71,49 @@ func (p *parser) together(d *Definition, root *yaml.Node) {
 
 func (p *parser) notYet(key string, n *yaml.Node) { p.Report(n.Line, key, "not yet supported") }
 
+// maxFallbacks bounds how many models are tried beside the first.
+const maxFallbacks = 4
+
+// model reads one model, or a list of models of which the later ones are asked when those before cannot be.
 func (p *parser) model(d *Definition, key string, n *yaml.Node) {
-	if ref, ok := p.ref(key, n); ok {
-		d.Model = ref
+	if n.Kind != yaml.SequenceNode {
+		d.Model, _ = p.ref(key, n)
+		return
+	}
+	var all []model.Ref
+	for _, item := range n.Content {
+		ref, ok := p.ref(key, item)
+		switch {
+		case !ok:
+		case slices.Contains(all, ref):
+			p.Report(item.Line, key, "%s is given twice", ref)
+		default:
+			all = append(all, ref)
+		}
+	}
+	switch {
+	case len(n.Content) == 0:
+		p.Report(n.Line, key, "must name at least one model")
+	case len(n.Content) > maxFallbacks+1:
+		p.Report(n.Line, key, "must name at most %d models", maxFallbacks+1)
+	}
+	if len(all) > 0 {
+		d.Model, d.Fallbacks = all[0], all[1:]
+	}
+	if len(d.Fallbacks) == 0 {
+		d.Fallbacks = nil // as when one is named without a list
 	}
 }
 
-// ref reads the name of a model.
-func (p *parser) ref(key string, n *yaml.Node) (ref model.Ref, ok bool) {
+func (p *parser) ref(key string, n *yaml.Node) (model.Ref, bool) {
 	s, ok := p.Text(key, n, model.MaxRef)
 	if !ok {
-		return ref, false
+		return model.Ref{}, false
 	}
 	ref, err := model.ParseRef(s)
 	if err != nil {
 		p.Report(n.Line, key, "must be provider/id, such as anthropic/claude-sonnet-4-6")
-		return ref, false
+		return model.Ref{}, false
 	}
 	if p.check != nil {
 		if err := p.check(ref); err != nil {

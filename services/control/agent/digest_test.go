@@ -38,6 +38,7 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"provider":      func(d *Definition) { d.Model.Provider = "x" },
 		"model":         func(d *Definition) { d.Model.ID = "x" },
 		"thinking":      func(d *Definition) { d.Thinking = model.ThinkingLow },
+		"fallbacks":     func(d *Definition) { d.Fallbacks = []model.Ref{{Provider: "x", ID: "y"}} },
 		"sandbox":       func(d *Definition) { d.Sandbox.Kind = SandboxNone },
 		"labels":        func(d *Definition) { d.Sandbox.Labels = map[string]string{"a": "b"} },
 		"cwd":           func(d *Definition) { d.Cwd = "x" },

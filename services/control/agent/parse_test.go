@@ -110,6 +110,23 @@ func TestParseWithoutSandboxHasTheToolsThatNeedNone(t *testing.T) {
 	}
 }
 
+// Several models are the first and those that are asked when it cannot be. A list of one is that one.
+func TestParseModels(t *testing.T) {
+	one, err := parse("---\nmodel: a/b\n---\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed, err := parse("---\nmodel: [a/b]\n---\n")
+	if err != nil || listed.Digest() != one.Digest() {
+		t.Errorf("a list of one is %+v, %v", listed, err)
+	}
+	all, err := parse("---\nmodel: [a/b, c/d]\n---\n")
+	if err != nil || len(all.Fallbacks) != 1 || all.Fallbacks[0].String() != "c/d" || all.Model.String() != "a/b" ||
+		all.Digest() == one.Digest() {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
+
 func TestParseThinkingLevels(t *testing.T) {
 	for _, level := range []model.Thinking{"off", "minimal", "low", "medium", "high", "xhigh"} {
 		d, err := parse("---\nmodel: a/b\nthinking: " + string(level) + "\n---\n")
@@ -279,6 +296,12 @@ func TestParseRefusesFiles(t *testing.T) {
 		"also no model": {"---\ncwd: 5\n---\n", required + "|:2: cwd: must be text, got a number; put it in " +
 			"quotes"},
 		"no mapping":        {"---\n- a\n---\n", required + "|:2: must be a mapping of keys to values, got a list"},
+		"models, none":      {"---\nmodel: []\n---\n", ":2: model: must name at least one model"},
+		"models, twice":     {"---\nmodel: [a/b, a/b]\n---\n", ":2: model: a/b is given twice"},
+		"models, one is no": {"---\nmodel: [a/b, c]\n---\n", bad},
+		"models, many": {
+			"---\nmodel: [a/1, a/2, a/3, a/4, a/5, a/6]\n---\n", ":2: model: must name at most 5 models",
+		},
 		"model no slash":    {"---\nmodel: gpt\n---\n", bad},
 		"model no provider": {"---\nmodel: /gpt\n---\n", bad},
 		"model no id":       {"---\nmodel: openai/\n---\n", bad},

@@ -68,6 +68,7 @@ func encodeAgent(d agent.Definition) *pawlv1.Agent {
 		Name:        d.Name,
 		Description: d.Description,
 		Model:       d.Model.String(),
+		Fallbacks:   fallbacks(d),
 		Tools:       d.Tools,
 		Digest:      d.Digest(),
 	}
@@ -75,4 +76,11 @@ func encodeAgent(d agent.Definition) *pawlv1.Agent {
 		out.Expose = append(out.Expose, string(s))
 	}
 	return out
+}
+
+func fallbacks(d agent.Definition) (names []string) {
+	for _, ref := range d.Fallbacks {
+		names = append(names, ref.String())
+	}
+	return names
 }

@@ -95,6 +95,10 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
 			Reason: w.Reason, Since: stamp(w.Since), Until: stamp(w.Until), Message: clean(w.Message),
 		}}
+	case event.ModelSwitched:
+		out.Event = &pawlv1.Event_ModelSwitched{ModelSwitched: &pawlv1.ModelSwitched{
+			From: e.Switch.From, To: e.Switch.To, Reason: e.Switch.Reason, Message: clean(e.Switch.Message),
+		}}
 	case event.ToolStarted, event.ToolWaiting, event.ToolOutput, event.ToolProgress, event.ToolFinished:
 		encodeCall(e, out)
 	case event.ToolsChanged:
@@ -198,9 +202,12 @@ func encodeTask(e *event.Event, out *pawlv1.Event) {
 func encodeSettled(e *event.Event, of session.Session) *pawlv1.Submission {
 	z := e.Settlement
 	return encodeSubmission(submission.Submission{
-		Loop:    lane.Loop{ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn},
+		Loop: lane.Loop{
+			ID: e.SubmissionID, SessionID: of.ID, Key: of.Key, Usage: z.Usage, Turn: z.Turn,
+			Model: z.Model,
+		},
 		Status:  submission.SettledStatus,
-		Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message, Text: z.Text, Model: z.Model,
+		Outcome: lane.Outcome(z.Outcome), Reason: z.Reason, Message: z.Message, Text: z.Text,
 		SettledAt: e.Time, Cancellation: z.Cancellation, Data: z.Data,
 	})
 }

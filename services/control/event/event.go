@@ -3,8 +3,8 @@
 // Every session has one. Its events are appended by the owner of the session's lane only, in the same transaction as
 // the facts that they tell, and published to watchers after the commit, so that a cursor never points past the log.
 //
-//	started (text|thinking|restarted|model_waiting|entry|steered|tool_started|tool_waiting|tool_output|
-//	         tool_progress|tool_finished|tools_changed|compaction_started|compaction_finished|
+//	started (text|thinking|restarted|model_waiting|model_switched|entry|steered|tool_started|tool_waiting|
+//	         tool_output|tool_progress|tool_finished|tools_changed|compaction_started|compaction_finished|
 //	         approval_requested|approval_decided)* settled
 //
 // per submission, and between those two, for each sub-agent that works for it, the same between
@@ -57,6 +57,7 @@ type Event struct {
 	Task       *Task       `json:"k,omitempty"`
 	Skill      *Skill      `json:"sk,omitempty"`
 	Approval   *Approval   `json:"ap,omitempty"`
+	Switch     *Switch     `json:"m,omitempty"`
 	Settlement *Settlement `json:"z,omitempty"`
 	Compaction *Compaction `json:"y,omitempty"`
 	Progress   *Progress   `json:"g,omitempty"`
@@ -109,6 +110,15 @@ type Task struct {
 	Model       string `json:"m,omitempty"` // provider/model
 	// Duration is how long it took, once it has finished.
 	Duration time.Duration `json:"t,omitempty"`
+}
+
+// Switch is that a loop goes on with another model.
+type Switch struct {
+	From string `json:"f"` // provider/id
+	To   string `json:"t"`
+	// Reason is that of the error for which the model was left, such as MODEL_UNAVAILABLE, and Message its text.
+	Reason  string `json:"r"`
+	Message string `json:"m,omitempty"`
 }
 
 // Root is the submission that the event belongs to, whichever loop of it the event is of.

@@ -13,12 +13,14 @@ var (
 	Thinking     = declare("thinking", delta)      // Text
 	Restarted    = declare("restarted", other)     // Reason, Text
 	ModelWaiting = declare("model_waiting", other) // Wait
-	ToolStarted  = declare("tool_started", other)  // Call
-	ToolWaiting  = declare("tool_waiting", other)  // Call, Wait
-	ToolOutput   = declare("tool_output", delta)   // Call.ID, Output
-	ToolFinished = declare("tool_finished", other) // Call
-	ToolProgress = declare("tool_progress", delta) // Call, Progress
-	ToolsChanged = declare("tools_changed", other) // Tools
+	// ModelSwitched voids what was streamed of an answer, as Restarted does.
+	ModelSwitched = declare("model_switched", other) // Switch
+	ToolStarted   = declare("tool_started", other)   // Call
+	ToolWaiting   = declare("tool_waiting", other)   // Call, Wait
+	ToolOutput    = declare("tool_output", delta)    // Call.ID, Output
+	ToolFinished  = declare("tool_finished", other)  // Call
+	ToolProgress  = declare("tool_progress", delta)  // Call, Progress
+	ToolsChanged  = declare("tools_changed", other)  // Tools
 	// A compaction that has started finishes, unless its submission restarts or settles before.
 	CompactionStarted  = declare("compaction_started", other)  // Compaction
 	CompactionFinished = declare("compaction_finished", other) // Compaction

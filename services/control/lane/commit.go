@@ -73,6 +73,7 @@ type Step struct {
 	ForgetReplies bool         // the entries hold the replies of the calls of the loop's turn before Progress
 	Progress      *Progress
 	Spent         *model.Usage // the loop's usage by now, of a model call that came to nothing: no progress
+	Model         string       // see Loop.Model; "" leaves it. It is no progress
 	Turn          *Turn        // the model call that this step is the answer of
 	Joins         []Join       // of the root: submissions that join it; refused with ErrNotQueued, see Refused
 	End           *Settlement  // the loop ends; of the root: the head settles, and all open loops with it

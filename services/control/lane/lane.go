@@ -93,6 +93,9 @@ type Loop struct {
 	Timeout     time.Duration
 	StartedAt   time.Time // for people; nothing is decided by it
 	Options     Options   // what whoever asked for it wants beside the answer
+	// Model is the one that the loop goes on with, as "provider/id", once that is another than its definition names
+	// first; of a loop that has ended the one that it ended with.
+	Model string
 }
 
 // Root reports whether the loop is the head of its lane.

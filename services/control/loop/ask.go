@@ -44,7 +44,7 @@ func (l *loop) ask(ctx context.Context) error {
 	if err := l.refreshTools(ctx); err != nil || l.end.stop != nil {
 		return err
 	}
-	m, err := deps.Models.Model(l.as.def.Model)
+	m, err := deps.Models.Model(l.model())
 	if err != nil {
 		return l.settle(ctx, modelStop(err))
 	}
@@ -64,6 +64,9 @@ func (l *loop) ask(ctx context.Context) error {
 	case errors.As(err, &failed) && l.mayShorten(failed):
 		return l.shorten(req, a, failed)
 	case errors.As(err, &failed):
+		if to, ok := l.fallback(m, failed.error); ok {
+			return l.switchTo(to, failed.error, l.record(req, a, failed.Error()))
+		}
 		if err := l.flush(); err != nil {
 			return err
 		}
@@ -210,7 +213,7 @@ func (l *loop) open(ctx context.Context, m model.Model, req model.Request) (part
 			return
 		}
 		l.tree.deps.Log.ErrorContext(ctx, "a panic in a model was contained", "session_id", l.row.SessionID,
-			"submission_id", l.row.ID, "model", l.as.def.Model.String(), "error", err)
+			"submission_id", l.row.ID, "model", l.model().String(), "error", err)
 		select {
 		case said <- item{err: ErrModelPanic}:
 		case <-call.Done():
@@ -261,13 +264,13 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 		l.dropText()
 		text := restartText(p)
 		l.tree.deps.Log.Info("model call is retried", "submission_id", l.row.ID, "session_id", l.row.SessionID,
-			"turn", l.row.Turn, "model", l.as.def.Model.String(), "reason", text)
+			"turn", l.row.Turn, "model", l.model().String(), "reason", text)
 		l.push(l.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
 		return false, l.charge(a)
 	case model.PartUsage:
 		a.spent = p.Usage
 	case model.PartFinish:
-		ref, usage := l.as.def.Model, p.Usage // a pointer into the part would keep all of it
+		ref, usage := l.model(), p.Usage // a pointer into the part would keep all of it
 		a.message.Model, a.message.Usage, a.message.Stop, a.done = &ref, &usage, p.Stop, true
 		return true, nil
 	}

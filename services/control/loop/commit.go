@@ -181,6 +181,9 @@ func (l *loop) applied(s lane.Step, with lane.With, done lane.Committed) error {
 	if s.Spent != nil {
 		l.row.Usage = *s.Spent
 	}
+	if s.Model != "" {
+		l.row.Model = s.Model
+	}
 	if s.End != nil {
 		l.settled = true
 		if l.root() {

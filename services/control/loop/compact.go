@@ -51,7 +51,7 @@ func (l *loop) planCut(ctx context.Context) error {
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
-	m, err := l.tree.deps.Models.Model(l.as.def.Model)
+	m, err := l.tree.deps.Models.Model(l.model())
 	if err != nil {
 		return nil // asking it says so
 	}
@@ -160,7 +160,7 @@ func (l *loop) shorten(req model.Request, a answer, failed *modelFailure) error 
 // the commit has only lost what the call has cost.
 func (l *loop) compact(ctx context.Context) error {
 	c := &l.compaction
-	by := l.as.def.Model
+	by := l.model()
 	if m := l.as.def.Compacts().Model; m != nil {
 		by = *m
 	}
@@ -202,13 +202,13 @@ func (l *loop) compact(ctx context.Context) error {
 // capacity is how many tokens a summariser may be asked with.
 func (l *loop) capacity(by model.Ref, m model.Model) int64 {
 	window := m.Window()
-	if says := l.as.def.Compacts().Window; says > 0 && by == l.as.def.Model {
+	if says := l.as.def.Compacts().Window; says > 0 && by == l.model() {
 		window = says
 	}
 	if window <= 0 {
 		window = assumedWindow
 	}
-	if learned := l.compaction.learned; learned > 0 && by == l.as.def.Model {
+	if learned := l.compaction.learned; learned > 0 && by == l.model() {
 		window = min(window, learned)
 	}
 	return max((window-l.compaction.cut.Summary)*9/10>>l.compaction.halved, leastShown)

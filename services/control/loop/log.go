@@ -21,7 +21,7 @@ func (l *loop) log(s lane.Step) {
 				l.logFailed(e.Call)
 			}
 		case event.ModelWaiting:
-			l.logger().Info("model call waits", "model", l.as.def.Model.String(), "reason", e.Wait.Reason, "waited",
+			l.logger().Info("model call waits", "model", l.model().String(), "reason", e.Wait.Reason, "waited",
 				time.Since(e.Wait.Since), "until", e.Wait.Until, "message", e.Wait.Message)
 		case event.ApprovalRequested:
 			l.logger().Info("tool call waits for an approval", "call_id", e.Call.ID, "tool", e.Call.Tool, "approval_id",

@@ -187,9 +187,20 @@ func (a agents) PinAgent(context.Context, string, string) (submission.Pin, error
 }
 func (a agents) Definition(context.Context, string) (agent.Definition, error) { return a.def, nil }
 
-type models struct{ m model.Model }
+type models struct {
+	m     model.Model
+	byRef map[model.Ref]model.Model // comes first
+}
 
-func (m models) Model(model.Ref) (model.Model, error) { return m.m, nil }
+func (m models) Model(ref model.Ref) (model.Model, error) {
+	if one, ok := m.byRef[ref]; ok {
+		if one == nil {
+			return nil, model.ErrKeyMissing
+		}
+		return one, nil
+	}
+	return m.m, nil
+}
 
 // bench is one replica with one executor.
 type bench struct {
@@ -205,7 +216,8 @@ type bench struct {
 	streams     int
 	sources     []loop.Source
 	counted     *countingStore
-	model       model.Model // nil is offline/shell
+	model       model.Model               // nil is offline/shell
+	models      map[model.Ref]model.Model // those that are others than model
 	mayReap     func() bool
 	workspaces  workspace.Files
 	definitions loop.Definitions // nil is the bench's own
@@ -282,7 +294,7 @@ func (b *bench) startAs(host string, def agent.Definition) {
 func (b *bench) replica(store store, events *event.Service, definitions loop.Definitions) *lane.Worker {
 	log := cmp.Or(b.log, slog.New(slog.DiscardHandler))
 	runner := loop.NewRunner(loop.Deps{
-		Store: store, Events: events, Models: models{b.model}, Agents: definitions, Builtin: b.builtin,
+		Store: store, Events: events, Models: models{b.model, b.models}, Agents: definitions, Builtin: b.builtin,
 		Fleet: b.executor, Executors: b.executor, Slots: b.executor, Streams: b.streams, Sources: b.sources,
 		Workspaces: b.workspaces,
 		Lookup:     func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,

@@ -47,7 +47,7 @@ func (l *loop) modelWaits(w *modelWait) {
 }
 
 func (l *loop) waitMessage(w *modelWait) string {
-	name := l.as.def.Model.String()
+	name := l.model().String()
 	switch w.what.Reason {
 	case model.WaitRateLimit:
 		return "waiting for the rate limit of " + name + " until " + clock(w.what.Until) + because(w.what.Err)

@@ -89,7 +89,7 @@ func (s *prefixes) keep(t *lane.Turn) {
 
 // record is what is kept of a model call.
 func (l *loop) record(req model.Request, a answer, failed string) *lane.Turn {
-	return l.recordOf(asked{by: l.as.def.Model, of: l.conversation.digest[:]}, req, a, failed)
+	return l.recordOf(asked{by: l.model(), of: l.conversation.digest[:]}, req, a, failed)
 }
 
 // asked says which model was asked, what for, and about what.

@@ -46,7 +46,7 @@ func (l *loop) settleWith(ctx context.Context, step lane.Step, s Stop) error {
 // finish is a commit that ends the loop. An answer is the step's last entry, if s completes it.
 func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
 	z := lane.Settlement{
-		Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Model: l.as.def.Model.String(), Usage: l.row.Usage,
+		Outcome: s.Outcome, Reason: s.Reason, Message: s.Message, Model: l.model().String(), Usage: l.row.Usage,
 		Cancellation: facts,
 	}
 	if step.Progress != nil {

@@ -143,7 +143,7 @@ func (l *loop) beginTask() error {
 func (l *loop) about() *event.Task {
 	r := &l.origin.request
 	return &event.Task{
-		Agent: l.as.def.Name, Description: r.Description, Cwd: r.Cwd, Model: l.as.def.Model.String(),
+		Agent: l.as.def.Name, Description: r.Description, Cwd: r.Cwd, Model: l.model().String(),
 	}
 }
 

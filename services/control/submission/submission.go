@@ -89,8 +89,7 @@ type Submission struct {
 	ResultEntry    int64           // the assistant entry that holds the answer
 	Text           string          // of the answer; filled in by Service, never by the store
 	Data           json.RawMessage // the structured result; nil is none
-	Model          string
-	AskedBy        *model.Speaker // who submitted it; filled in by Service, never by the store
+	AskedBy        *model.Speaker  // who submitted it; filled in by Service, never by the store
 	AbortRequested bool
 	// WhenBusy is what was done with it at admission, and Host the submission that it joins, or has aborted.
 	WhenBusy     WhenBusy

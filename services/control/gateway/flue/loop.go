@@ -79,6 +79,11 @@ func (l *loop) event(e *event.Event) {
 		}})
 	case event.CompactionStarted, event.CompactionFinished:
 		l.compaction(e)
+	case event.ModelSwitched:
+		l.emit(e.Time, "log", &logLine{
+			Level: "warn", Message: "[pawl] Going on with " + e.Switch.To + " in the place of " + e.Switch.From,
+			Attributes: map[string]any{"reason": e.Switch.Reason, "error": e.Switch.Message},
+		})
 	case event.ToolStarted:
 		l.toolStart(e.Time, e.Call.ProviderID)
 	case event.ToolFinished:
@@ -253,7 +258,7 @@ func (l *loop) settle(at time.Time, z *event.Settlement) {
 	l.settled = true
 	end := &operation{OperationKind: l.kind(), DurationMs: at.Sub(l.begun).Milliseconds(), Usage: usageOf(z.Usage)}
 	if z.Outcome == string(lane.Completed) {
-		result := ResultOf(submission.Submission{Text: z.Text, Loop: lane.Loop{Usage: z.Usage}, Model: z.Model})
+		result := ResultOf(submission.Submission{Text: z.Text, Loop: lane.Loop{Usage: z.Usage, Model: z.Model}})
 		end.Result = &result
 		if l.answer != nil {
 			l.endTurn(at)

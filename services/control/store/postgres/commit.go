@@ -132,7 +132,7 @@ func (p *step) clears() bool { return len(p.Entries) > 0 || len(p.Outcomes) > 0 
 
 // writes reports whether the step changes the row of its loop.
 func (p *step) writes() bool {
-	return p.Spent != nil || p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
+	return p.Spent != nil || p.Model != "" || p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
 }
 
 // endsAtOnce reports whether the first answer of the loop's model ends it. Nothing has been asked for then, so that no

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/call"
@@ -77,7 +78,7 @@ var loopTable = table[stepRow]{
 	col("outcome", "text", func(r *stepRow) string { return string(r.end().Outcome) }),
 	col("reason", "text", func(r *stepRow) string { return printable(r.end().Reason) }),
 	col("message", "text", func(r *stepRow) string { return printable(r.end().Message) }),
-	col("model", "text", func(r *stepRow) string { return printable(r.end().Model) }),
+	col("model", "text", func(r *stepRow) string { return printable(cmp.Or(r.end().Model, r.Model)) }),
 	col("result_entry", "bigint", func(r *stepRow) int64 { return r.end().ResultEntry }),
 	col("data", "text", func(r *stepRow) *string { return optional(string(r.end().Data)) }),
 	col("cancellation", "text", func(r *stepRow) *string { return r.cancellation }),

@@ -79,7 +79,7 @@ u AS (UPDATE submissions s SET
     outcome      = CASE WHEN i.ends THEN i.outcome ELSE s.outcome END,
     reason       = CASE WHEN i.ends THEN i.reason ELSE s.reason END,
     message      = CASE WHEN i.ends THEN i.message ELSE s.message END,
-    model        = CASE WHEN i.ends THEN i.model ELSE s.model END,
+    model        = CASE WHEN i.ends OR i.model <> '' THEN i.model ELSE s.model END,
     result_entry = CASE WHEN i.ends THEN i.result_entry ELSE s.result_entry END,
     data         = CASE WHEN i.ends THEN i.data ELSE s.data END,
     settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,

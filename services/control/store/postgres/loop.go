@@ -15,7 +15,7 @@ import (
 // loopColumns of submissions s and sessions k, as scanned by loopRow.
 const loopColumns = `s.submission_id, s.lane_id, s.root_id, s.session_id, k.tenant, k.agent, k.instance, k.name,
   k.parent_id, s.seq, s.parent_call, s.agent_digest, s.input, s.input_entry, s.entry_head, s.phase, s.turn,
-  s.usage::text, s.attempts, s.stalls, s.stall_cause, s.timeout_us, s.started_at, s.options`
+  s.usage::text, s.attempts, s.stalls, s.stall_cause, s.timeout_us, s.started_at, s.options, s.model`
 
 // loopRow receives loopColumns, as types that take whatever a column can hold: an error of Scan would close the rows,
 // and one damaged row would keep all others from being read. It is decoded afterwards, by itself.
@@ -36,7 +36,7 @@ func (r *loopRow) targets(more ...any) []any {
 		&l.ID, &l.LaneID, &l.RootID, &l.SessionID, &l.Key.Tenant, &l.Key.Agent, &l.Key.Instance, &l.Key.Name,
 		&r.parent, &l.Seq, &r.call, &l.AgentDigest, (*[]byte)(&l.Input), &l.InputEntry, &l.EntryHead, &r.phase, &l.Turn,
 		&r.usage, &l.Attempts, &l.Stalls, &l.StallCause, &r.timeout, &r.started,
-		&r.options,
+		&r.options, &l.Model,
 	}, more...)
 }
 

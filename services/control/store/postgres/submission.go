@@ -78,7 +78,7 @@ type stored struct {
 
 // submissionColumns of submissions s and sessions k, as scanned by submissionRow.
 const submissionColumns = loopColumns + `, s.idem_key, s.status, s.outcome, s.reason, s.message, s.result_entry,
-  s.model, s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at, s.data,
+  s.abort_requested_at IS NOT NULL, s.cancellation, s.accepted_at, s.settled_at, s.data,
   s.when_busy, s.host_id`
 
 // submissionRow receives submissionColumns.
@@ -96,7 +96,7 @@ type submissionRow struct {
 func (r *submissionRow) targets(more ...any) []any {
 	s := &r.sub
 	*r = submissionRow{}
-	return append(r.loopRow.targets(&r.idem, &r.status, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry, &s.Model,
+	return append(r.loopRow.targets(&r.idem, &r.status, &s.Outcome, &s.Reason, &s.Message, &s.ResultEntry,
 		&s.AbortRequested, &r.cancellation, &r.accepted, &r.settled, &r.data, &r.busy, &r.host), more...)
 }
 

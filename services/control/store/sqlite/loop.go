@@ -85,7 +85,7 @@ func (r *loopRow) loop() (lane.Loop, error) {
 		ParentCall: c.text(15), AgentDigest: c.text(16), Input: c.blob(17), InputEntry: c.int(18),
 		EntryHead: r.entryHead,
 		Phase:     lane.Phase(c.int(19)), Turn: r.turn, Attempts: int(c.int(21)), Stalls: int(c.int(22)),
-		StallCause: c.text(23), Timeout: r.timeout(), StartedAt: c.time(25),
+		StallCause: c.text(23), Timeout: r.timeout(), StartedAt: c.time(25), Model: c.text(32),
 	}
 	if n := c.int(19); n < 0 || n > int64(lane.PhaseTools) {
 		return l, fmt.Errorf("decoding loop %s: no phase %d", l.ID, n)
@@ -106,7 +106,7 @@ func (r *loopRow) submission(damaged func(error)) submission.Submission {
 	l, err := r.loop()
 	s := submission.Submission{
 		Loop: l, IdempotencyKey: c.text(27), Status: r.status, Outcome: lane.Outcome(c.text(28)), Reason: c.text(29),
-		Message: c.text(30), ResultEntry: c.int(31), Model: c.text(32), AbortRequested: c.bool(33),
+		Message: c.text(30), ResultEntry: c.int(31), AbortRequested: c.bool(33),
 		AcceptedAt: c.time(35), SettledAt: c.time(36), WhenBusy: submission.WhenBusy(c.int(40)), Host: c.text(41),
 	}
 	if data := c.text(39); data != "" {

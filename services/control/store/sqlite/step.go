@@ -16,6 +16,7 @@ var (
 		stall_cause = '' WHERE rowid = ?`)
 	unstall    = sql(`UPDATE submissions SET entry_head = ?, stalls = 0, stall_cause = '' WHERE rowid = ?`)
 	spend      = sql(`UPDATE submissions SET usage = ? WHERE rowid = ?`)
+	switchTo   = sql(`UPDATE submissions SET model = ? WHERE rowid = ?`)
 	insertTurn = sql(`INSERT INTO turns (submission_id, turn, tenant, lane_id, model, request, prefix, usage, attempts,
 		first_token_us, duration_us, stop, error, purpose, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
@@ -192,6 +193,9 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	}
 	if err == nil && s.Spent != nil && s.Progress == nil && s.End == nil {
 		_, err = t.exec(spend, s.usage, loop.rowid)
+	}
+	if err == nil && s.Model != "" && s.End == nil {
+		_, err = t.exec(switchTo, s.Model, loop.rowid)
 	}
 	if err == nil && s.Turn != nil {
 		err = t.addTurn(l, s)

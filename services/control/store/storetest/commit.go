@@ -77,6 +77,23 @@ var commitCases = []testCase{
 			t.Errorf("it is %+v", want)
 		}
 	}},
+	{"keeps with which model a loop goes on", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		c := h.step(0)
+		c.Model, c.Spent = "second/m", &someUsage
+		h.commit(t, c)
+		c = h.step(1) // says nothing of it
+		c.Progress = &lane.Progress{Phase: lane.PhaseTools, Turn: 1, Usage: someUsage}
+		h.commit(t, c)
+		h = h.die(t, db.Second)
+		if got := h.lease.Loops[0].Model; got != "second/m" {
+			t.Errorf("its next owner is told of the model %q", got)
+		}
+		h.commit(t, h.end(false))
+		if got := get(t, db.Store, h.id()); got.SettledAt.IsZero() || got.Model == "second/m" {
+			t.Errorf("it ended with %q", got.Model)
+		}
+	}},
 	{"keeps the input until it is an entry", func(t *testing.T, db DB) {
 		queue(t, db.Store, "a")
 		h := claimOne(t, db.Store, live(t, db.Store))
@@ -92,7 +109,8 @@ var commitCases = []testCase{
 		for n := 1; n <= 3; n++ {
 			c := h.step(1)
 			c.Turn = &lane.Turn{
-				Turn: n, Model: "p/m", Request: []byte("request"), Prefix: []byte("prefix"), Usage: someUsage, Attempts: 2,
+				Turn:  max(n-1, 1), // the first turn has two: another model went on
+				Model: "p/m", Request: []byte("request"), Prefix: []byte("prefix"), Usage: someUsage, Attempts: 2,
 				FirstToken: time.Second, Duration: time.Minute, Stop: "stop", Error: "error",
 			}
 			if n < 3 {
