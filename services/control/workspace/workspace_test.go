@@ -168,12 +168,20 @@ func TestLookAtAHostileWorkspace(t *testing.T) {
 	if told, _, _ = seen.Tell(nil, nil); !strings.Contains(told, "more bytes") {
 		t.Errorf("a link within is not followed")
 	}
+}
+
+// However many skills there are, a look is bounded.
+func TestLookAtManySkills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { lookAtMany(t) }) // on fake time, in which requests take none
+}
+
+func lookAtMany(t *testing.T) {
 	many := workspacetest.New(nil)
 	for i := range 2500 {
 		many.Write(fmt.Sprintf(".agents/skills/s%d/SKILL.md", i), described(strings.Repeat("d", 1000)))
 	}
-	seen = look(t, many)
-	told, _, _ = seen.Tell(nil, nil)
+	seen := look(t, many)
+	told, _, _ := seen.Tell(nil, nil)
 	if asked, _ := many.Asked(); len(told) > 40_000 || asked > 4100 ||
 		!strings.Contains(told, "more skills are left out") {
 		t.Errorf("%d bytes are told after %d requests", len(told), asked)
