@@ -66,9 +66,8 @@ const firstSQL = `CASE WHEN NOT l.urgent THEN l.first_open ELSE COALESCE(
 
 // headsSQL starts, or goes on with, the submission at the head of lanes l: the oldest that has not settled. It is
 // looked up where the lane says that these begin, whatever the length of the history. One that was to join another has
-// its own place in the queue after all. One that starts gets its end from
-// its timeout: from now on the lane's row alone can end it. No timeout is longer than the calendar of the database
-// allows.
+// its own place in the queue after all. One that starts gets its end from its timeout: from now on the lane's row alone
+// can end it. No timeout is longer than the calendar of the database allows.
 const headsSQL = `
 WITH n AS (SELECT $2::timestamptz AS now),
 h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stalls = s.stalls + $1::int,

@@ -201,7 +201,7 @@ func TestStatementsFindTheirRowsByIndex(t *testing.T) {
 	parameter := regexp.MustCompile(`\$\d+`)
 	within := 0
 	// What never runs within a tenant, though its role may use the tables.
-	platforms := regexp.MustCompile(`^(release|commit.*|plain \d+: .*` +
+	platforms := regexp.MustCompile(`^(release|commit.*|claim.*|end, .*|plain \d+: .*` +
 		`(lane_id|event_floor|SELECT p\.id|s\.submission_id|a\.approval_id|r\.agent).*)$`)
 	for name, sql := range postgres.Hot() {
 		t.Run(name, func(t *testing.T) {

@@ -49,9 +49,12 @@ var (
 	basesAfter  = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 AND upto > $2 ORDER BY upto`)
 	lastSummary = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
 		WHERE session_id = $1 AND kind = 'summary' ORDER BY seq DESC LIMIT 1`)
-	lastShared = reads(`SELECT e.seq, e.submission_id, e.kind, e.body, e.created_at FROM session_bases b
+	// The limit, which is session.MaxBases, has the session's rows found first: to begin with all summaries that there
+	// are seems cheap to a planner that knows of none.
+	lastShared = reads(`SELECT e.seq, e.submission_id, e.kind, e.body, e.created_at
+		FROM (SELECT base_id, after, upto FROM session_bases WHERE session_id = $1 ORDER BY upto DESC LIMIT 1000) b
 		JOIN entries e ON e.session_id = b.base_id AND e.kind = 'summary' AND e.seq > b.after AND e.seq <= b.upto
-		WHERE b.session_id = $1 ORDER BY b.upto DESC, e.seq DESC LIMIT 1`)
+		ORDER BY b.upto DESC, e.seq DESC LIMIT 1`)
 )
 
 // afterAll is not below any id.
