@@ -41,6 +41,9 @@ func (l *loop) ask(ctx context.Context) error {
 	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
+	if ended, err := l.withdrawn(ctx); ended || err != nil {
+		return err
+	}
 	if err := l.refreshTools(ctx); err != nil || l.end.stop != nil {
 		return err
 	}

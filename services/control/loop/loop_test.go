@@ -649,6 +649,18 @@ type countingStore struct {
 	bad    string            // the session whose entries cannot be decoded
 	dying  *dying
 	swap   []string // in entries, one text for another
+	garble bool     // what waits to join cannot be read
+}
+
+// Steers implements loop.Store.
+func (c *countingStore) Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error) {
+	found, err := c.Store.Steers(ctx, headID, after, limit)
+	for i := range found {
+		if c.garble {
+			found[i].Input = found[i].Input[1:]
+		}
+	}
+	return found, err
 }
 
 // changes has entries say something else than was stored.

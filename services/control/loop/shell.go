@@ -7,6 +7,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -14,7 +15,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// runShell has a caller's command run, by a call of bash that no model has asked for.
+// runShell has a caller's command run, by a call of bash that no model has asked for. The rules of the agent hold for
+// it, too.
 func (l *loop) runShell(ctx context.Context) error {
 	if l.as.def.Sandbox.Kind == agent.SandboxNone {
 		return l.settle(ctx, Stop{lane.Failed, "NO_SANDBOX", "the agent has no sandbox, so that no command can run"})
@@ -23,9 +25,17 @@ func (l *loop) runShell(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	asked := l.read(m)
+	if err := asked[0].Refused; err != nil {
+		stop := Stop{lane.Failed, "COMMAND_REFUSED", err.Error()}
+		if e, ok := errs.Public(err); ok {
+			stop.Reason = e.Reason()
+		}
+		return l.settle(ctx, stop)
+	}
 	s := lane.Step{Progress: &lane.Progress{Phase: lane.PhaseTools, Turn: l.row.Turn, Usage: l.row.Usage}}
 	e := l.entry(&s, session.Assistant, m)
-	return l.callTools(ctx, s, e, l.as.tools.Read(m))
+	return l.callTools(ctx, s, e, asked)
 }
 
 // shellCall is an answer that asks for a command. An owner that takes over before it is committed makes the same.

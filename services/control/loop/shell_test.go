@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -100,5 +101,19 @@ func TestShellThatDoesNotRun(t *testing.T) {
 		if got := b.wait(b.shell("true").ID); got.Outcome != lane.Failed || got.Reason != "NO_SANDBOX" {
 			t.Errorf("without a sandbox: %+v", got)
 		}
+	})
+}
+
+// A command that the rules of the agent deny does not run, and its submission says so.
+func TestShellThatIsDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		def := agent.Shell()
+		def.Approve = []approval.Rule{{Tools: []string{"bash"}, Do: approval.DoDeny}}
+		b := newBench(t, def)
+		got := b.wait(b.shell("true").ID)
+		if got.Outcome != lane.Failed || got.Reason != "APPROVAL_RULE" || len(b.executor.ran) != 0 {
+			t.Errorf("settled %+v after %q", got, b.executor.ran)
+		}
+		b.expect(b.wait(b.submit("s", "say: on").ID), lane.Completed, "on")
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -77,12 +78,20 @@ func (l *loop) join(ctx context.Context) error {
 	return nil
 }
 
-// steer makes an input part of a step. One that cannot be read is left in the queue, where it will fail by itself.
-func (l *loop) steer(s *lane.Step, one lane.Steer) {
-	var input model.Message
+// inputOf is an input that waits to join. One that cannot be read is left in the queue, where it will fail by itself.
+func (l *loop) inputOf(one lane.Steer) (input model.Message, ok bool) {
 	if err := json.Unmarshal(one.Input, &input); err != nil {
 		l.tree.deps.Log.Warn("an input that waits to join a submission cannot be read", "submission_id", one.ID,
 			"error", err)
+		return input, false
+	}
+	return input, true
+}
+
+// steer makes an input part of a step, if it can be read.
+func (l *loop) steer(s *lane.Step, one lane.Steer) {
+	input, ok := l.inputOf(one)
+	if !ok {
 		return
 	}
 	e := l.entry(s, session.Input, input)
@@ -106,5 +115,22 @@ func (l *loop) goesOn(ctx context.Context) bool {
 		l.tree.deps.Log.Warn("looking for inputs that wait to join a submission failed, leaving them in the queue",
 			"submission_id", l.row.ID, "error", err)
 	}
-	return len(found) > 0
+	return slices.ContainsFunc(found, func(one lane.Steer) bool {
+		_, ok := l.inputOf(one)
+		return ok
+	})
+}
+
+// withdrawn ends a loop that goes on for an input which was withdrawn before it joined: the answer before that is the
+// last one. It reports false when there is something to ask the model.
+func (l *loop) withdrawn(ctx context.Context) (ended bool, err error) {
+	last := l.conversation.last
+	if !l.root() || last.Kind != session.Assistant || last.SubmissionID != l.row.ID {
+		return false, nil
+	}
+	if l.structured() {
+		return true, l.insist(ctx, lane.Step{Progress: &lane.Progress{Usage: l.row.Usage}}, last)
+	}
+	l.ending.answer = &answered{entry: last.Seq, text: last.Text()}
+	return true, l.finish(lane.Step{}, Stop{Outcome: lane.Completed}, nil)
 }

@@ -2,6 +2,7 @@ package loop_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"iter"
 	"strings"
@@ -245,4 +246,70 @@ func TestInterrupt(t *testing.T) {
 			}
 		}
 	})
+}
+
+// An input that cannot be read does not make its host go on, and fails by itself.
+func TestSteerThatCannotBeRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		b.die()
+		g := held{offline.New(), make(chan struct{})}
+		b.model = g
+		b.start(agent.Shell())
+		b.counted.garble = true
+		host := b.submit("s", "say: first")
+		synctest.Wait()
+		steer := b.send("say: second", submission.Steer)
+		synctest.Wait()
+		close(g.open)
+		got := b.wait(host.ID)
+		if b.expect(got, lane.Completed, "first"); got.Turn != 1 {
+			t.Errorf("the model was asked %d times", got.Turn)
+		}
+		b.expect(b.wait(steer.ID), lane.Completed, "second")
+	})
+}
+
+// A steer that is withdrawn after the answer, which its host went on from, and before it has joined: the answer was the
+// last one. So it is with a structured result, which is asked for as if nobody had steered.
+func TestSteerIsWithdrawnAfterTheAnswer(t *testing.T) {
+	for name, options := range map[string]lane.Options{"text": {}, "result": {ResultSchema: json.RawMessage(sized)}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, agent.Shell())
+				b.die()
+				g := held{offline.New(), make(chan struct{})}
+				told := &requests{Model: g}
+				b.model = told
+				b.start(agent.Shell())
+				host, err := b.service.Submit(t.Context(), submission.Input{
+					Key: key("s"), Message: "say: first\nagain:\n" + three, Options: options,
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				steer := b.send("say: second", submission.Steer)
+				b.counted.after = func(c lane.Commit) {
+					if p := c.Steps[0].Progress; p != nil && p.Turn == 2 {
+						b.counted.after = nil
+						if _, err := b.store.RequestAbort(t.Context(), session.DefaultTenant, steer.ID); err != nil {
+							t.Error(err)
+						}
+					}
+				}
+				synctest.Wait()
+				close(g.open)
+				got := b.wait(host.Submission.ID)
+				asks := 1 + len(options.ResultSchema)/len(sized)
+				if b.expect(got, lane.Completed, got.Text); asks == 1 && got.Text != "first" || len(told.all) != asks {
+					t.Errorf("the answer is %q after %d requests", got.Text, len(told.all))
+				}
+				if (got.Data != nil) != (asks == 2) {
+					t.Errorf("the result is %s", got.Data)
+				}
+				b.expect(b.wait(steer.ID), lane.Aborted, "")
+			})
+		})
+	}
 }
