@@ -13,6 +13,9 @@ import (
 // Detach.
 const MaxInline = 64 << 10
 
+// HashSize is that of the hash that names an image, in bytes.
+const HashSize = sha256.Size
+
 // ErrNoImage says that a session has no such image.
 var ErrNoImage = errs.New(errs.NotFound, "IMAGE_NOT_FOUND", "the session has no such image")
 

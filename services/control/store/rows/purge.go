@@ -77,9 +77,9 @@ func (x *purge) tree(ctx context.Context, root string) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		steps := []func(context.Context, string) error{x.loops, x.entries}
+		steps := []func(context.Context, string) error{x.loops, x.entries, x.labels}
 		if leaf == root {
-			steps = append(steps, x.segments, x.grants, x.bases, x.labels)
+			steps = append(steps, x.segments, x.grants, x.bases)
 		}
 		for _, step := range steps {
 			if err := step(ctx, leaf); err != nil || x.budget.Spent() {

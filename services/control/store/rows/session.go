@@ -2,6 +2,7 @@ package rows
 
 import (
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -165,7 +166,7 @@ var findImage = reads(`SELECT body FROM images WHERE session_id = $1 AND sha256 
 
 // Image implements session.Store.
 func (t *Tables) Image(ctx context.Context, sessionID, sha256 string) ([]byte, error) {
-	if !ident.IsUUID(sessionID) {
+	if sum, err := hex.DecodeString(sha256); err != nil || len(sum) != session.HashSize || !ident.IsUUID(sessionID) {
 		return nil, session.ErrNoImage
 	}
 	body, err := one(ctx, t.port, firstBlob, session.ErrNoImage, findImage, sessionID, sha256)

@@ -52,6 +52,7 @@ var imageCases = []testCase{
 			noImage(t, db, ident.New(), image("a"))
 		}
 		noImage(t, db, "no id", image("a"))
+		noImage(t, db, ident.New(), session.Image{SHA256: "a\x00"})
 	}},
 	{"are not stored of an input that is refused", func(t *testing.T, db DB) {
 		a := keyed("a", "key")

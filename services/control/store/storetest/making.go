@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
 )
@@ -203,6 +204,19 @@ var makingCases = []testCase{
 		}
 		_, err := db.Store.ForkSession(ctx(t), session.Fork{New: session.New{Key: key("x")}, From: h.session(), At: 1})
 		refused(t, err, session.ErrNotFound)
+	}},
+	{"of sub-agents have labels that go with them", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		child := h.withChild(t)
+		for _, id := range []string{h.session(), child.SessionID} {
+			_, err := db.Store.UpdateSession(ctx(t), session.DefaultTenant, id,
+				session.Change{Set: map[string]string{"l": "v"}})
+			ok(t, err)
+		}
+		_, err := db.Store.End(ctx(t), h.lease.Fence, lane.Failed, "R", "m")
+		ok(t, err)
+		purgeAll(t, db.Second, deleteNamed(t, db.Store, "a", h.session()), 100)
+		none(db, `FROM session_labels`)
 	}},
 	{"that are being deleted are not forked once they are closed", func(t *testing.T, db DB) {
 		h := conversation(t, db, "a", 3)
