@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 
 	"google.golang.org/grpc"
@@ -70,7 +71,8 @@ func decodeOptions(req prompt) (o lane.Options, err error) {
 		return o, err
 	}
 	if s := req.GetResultSchema(); s != nil {
-		if o.ResultSchema, err = s.MarshalJSON(); err != nil {
+		// The JSON of protobuf is spaced differently by each build, and the schema is in what providers cache.
+		if o.ResultSchema, err = json.Marshal(s.AsMap()); err != nil {
 			return o, result.ErrSchema
 		}
 	}
