@@ -16,7 +16,8 @@ func TestASchemaOfResultsHasOneForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := decodeOptions(&pawlv1.SubmitRequest{ResultSchema: schema})
-	if want := `{"maxProperties":2,"required":["b","a"],"type":"object"}`; err != nil || string(got.ResultSchema) != want {
+	want := `{"maxProperties":2,"required":["b","a"],"type":"object"}`
+	if err != nil || string(got.ResultSchema) != want {
 		t.Errorf("got %s, %v, want %s", got.ResultSchema, err, want)
 	}
 }
