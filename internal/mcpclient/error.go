@@ -44,7 +44,7 @@ type exchange struct {
 
 type exchangeKey struct{}
 
-// Sent is a context for a request of HTTP which notes that the request was sent. Status notes what was answered.
+// Sent is a context for a request of HTTP which notes that the request was sent. Answer notes what was answered.
 func Sent(ctx context.Context) context.Context {
 	x, ok := ctx.Value(exchangeKey{}).(*exchange)
 	if !ok {
@@ -53,11 +53,24 @@ func Sent(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }})
 }
 
-// Status notes the status with which a request of HTTP was answered.
-func Status(ctx context.Context, code int) {
-	if x, ok := ctx.Value(exchangeKey{}).(*exchange); ok {
-		x.status.Store(int32(code))
+// Answer notes with which status a request of HTTP, whose context ctx is, was answered. What was taken once is not
+// refused any more: a call whose stream broke has happened, whatever the server says to whoever wants to read on. So
+// the refusal of anything but a POST loses its body, which the library would take for the answer to the call.
+func Answer(ctx context.Context, res *http.Response, method string) error {
+	taken := res.StatusCode/100 == 2
+	if method != http.MethodPost {
+		if taken {
+			return nil
+		}
+		err := res.Body.Close()
+		res.Body = http.NoBody
+		return err
 	}
+	x, ok := ctx.Value(exchangeKey{}).(*exchange)
+	if ok && x.status.Load()/100 != 2 {
+		x.status.Store(int32(res.StatusCode))
+	}
+	return nil
 }
 
 // Codes of errors that the library makes itself, without an answer of the server.

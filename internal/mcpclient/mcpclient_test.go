@@ -277,10 +277,10 @@ type tracked struct{}
 
 func (tracked) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, err := http.DefaultTransport.RoundTrip(r.WithContext(Sent(r.Context())))
-	if err == nil {
-		Status(r.Context(), res.StatusCode)
+	if err != nil {
+		return nil, err
 	}
-	return res, err
+	return res, Answer(r.Context(), res, r.Method)
 }
 
 func TestARequestThatCannotBeSent(t *testing.T) {

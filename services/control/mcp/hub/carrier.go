@@ -96,7 +96,9 @@ func (c *carrier) once(req *http.Request) (res *http.Response, token string, err
 	if res, err = c.begin(out); err != nil {
 		return nil, "", err
 	}
-	mcpclient.Status(ctx, res.StatusCode)
+	if err := mcpclient.Answer(ctx, res, req.Method); err != nil {
+		return nil, "", err
+	}
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	switch {
 	case res.StatusCode/100 != 2:
