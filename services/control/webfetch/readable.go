@@ -11,14 +11,15 @@ import (
 )
 
 // readable makes text of HTML: paragraphs, headings, lists, rows of tables and links in the form of Markdown. It reads
-// tokens and makes no tree, so that its cost is linear, whatever a page nests.
-func readable(page string, base *url.URL) (title, text string) {
+// tokens and makes no tree, so that its cost is linear, whatever a page nests. It ends, short, where the text has
+// maxPage bytes: the base of a page stands before each of its links.
+func readable(page string, base *url.URL) (title, text string, short bool) {
 	w := &writer{base: base}
 	z := html.NewTokenizer(strings.NewReader(page))
-	for {
+	for w.out.Len() <= maxPage {
 		switch z.Next() {
 		case html.ErrorToken: // the end, as the input is in memory
-			return strings.TrimSpace(w.title.String()), tidy(w.out.String())
+			return strings.TrimSpace(w.title.String()), tidy(w.out.String()), false
 		case html.TextToken:
 			w.text(string(z.Text()))
 		case html.StartTagToken:
@@ -33,7 +34,11 @@ func readable(page string, base *url.URL) (title, text string) {
 			w.end(t.DataAtom)
 		}
 	}
+	return strings.TrimSpace(w.title.String()), tidy(w.out.String()), true
 }
+
+// maxBase bounds the URL that a page says its links begin with: each link costs it once.
+const maxBase = 2 << 10
 
 // writer writes the text of a page.
 type writer struct {
@@ -120,7 +125,7 @@ func (w *writer) start(t html.Token) {
 	}
 	switch a {
 	case atom.Base:
-		if href, ok := attribute(t, "href"); ok {
+		if href, ok := attribute(t, "href"); ok && len(href) <= maxBase {
 			if u, err := w.base.Parse(href); err == nil {
 				w.base = u
 			}
@@ -188,9 +193,11 @@ func (w *writer) openLink(t html.Token) {
 	}
 	href, _ := attribute(t, "href")
 	target := ""
-	if u, err := w.base.Parse(strings.TrimSpace(href)); err == nil && href != "" && !strings.HasPrefix(href, "#") &&
-		(u.Scheme == "http" || u.Scheme == "https") {
-		target = u.String()
+	if href != "" && !strings.HasPrefix(href, "#") && len(href) <= maxURL {
+		u, err := w.base.Parse(strings.TrimSpace(href))
+		if err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+			target = u.String()
+		}
 	}
 	if w.space && target != "" {
 		w.out.WriteByte(' ')

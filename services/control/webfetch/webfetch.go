@@ -202,7 +202,9 @@ func (p Page) read(body []byte, contentType string) (Page, error) {
 		if err != nil {
 			return p, err
 		}
-		p.Title, p.Text = readable(p.Text, base)
+		var short bool
+		p.Title, p.Text, short = readable(p.Text, base)
+		p.Short = p.Short || short
 	}
 	p.Text = strings.TrimSpace(clip.Sanitize(strings.ReplaceAll(p.Text, "\r\n", "\n")))
 	p.Total = len(p.Text)

@@ -297,7 +297,7 @@ func FuzzReadable(f *testing.F) {
 	f.Add("<p>a<b>b</p><a href=x>c</a><pre>d")
 	base := &url.URL{Scheme: "http", Host: "x.test"}
 	f.Fuzz(func(t *testing.T, page string) {
-		if _, text := readable(page, base); len(text) > 100*len(page)+1000 {
+		if _, text, _ := readable(page, base); len(text) > 100*len(page)+1000 {
 			t.Errorf("%d bytes of %d", len(text), len(page))
 		}
 	})
@@ -306,8 +306,22 @@ func FuzzReadable(f *testing.F) {
 // What a page nests costs no more than its length.
 func TestDeeplyNestedPages(t *testing.T) {
 	begun := time.Now()
-	_, text := readable(strings.Repeat("<div><a href=x>", 50_000)+"end", &url.URL{Scheme: "http", Host: "x.test"})
+	_, text, _ := readable(strings.Repeat("<div><a href=x>", 50_000)+"end", &url.URL{Scheme: "http", Host: "x.test"})
 	if took := time.Since(begun); !strings.Contains(text, "end") || took > 10*time.Second {
 		t.Errorf("%s, %d bytes", took, len(text))
+	}
+}
+
+// A page can make a long text of a short one, where a base stands before each of its links.
+func TestAPageThatGrows(t *testing.T) {
+	for what, page := range map[string]string{
+		"a long base": `<base href="/` + strings.Repeat("x", 100_000) + `/">` + strings.Repeat("<a href=y>z</a>", 300),
+		"many links":  `<base href="/` + strings.Repeat("x", 1000) + `/">` + strings.Repeat("<a href=y>z</a>", 20_000),
+	} {
+		base := &url.URL{Scheme: "http", Host: "a.test"}
+		_, text, short := readable(page, base)
+		if len(text) > maxPage+maxURL || short != (what == "many links") {
+			t.Errorf("%s: %d bytes are made of %d, cut %v", what, len(text), len(page), short)
+		}
 	}
 }

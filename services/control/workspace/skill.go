@@ -29,6 +29,10 @@ func Put(ctx context.Context, files Files, at Place, s *skill.Skill) (folder str
 	ctx, cancel := context.WithTimeout(ctx, PutPatience)
 	defer cancel()
 	folder = path.Join(putFolder, s.Folder())
+	// A link could have somebody else's files written, or be told as the skill's.
+	if err := (&look{ctx: ctx, files: files, at: at}).inside(folder); err != nil {
+		return "", err
+	}
 	there, err := files.Exists(ctx, at, path.Join(folder, whole))
 	if err != nil || there {
 		return folder, err

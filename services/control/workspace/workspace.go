@@ -158,6 +158,7 @@ type look struct {
 	mu     sync.Mutex // guards what follows
 	looked int        // folders
 	found  []skill.Found
+	plain  map[string]bool // paths that are no links
 }
 
 // do looks at something beside the others.
@@ -202,25 +203,13 @@ func reason(err error) string {
 	return "the executor could not be asked"
 }
 
-// read is the beginning of a file, unless it is a link out of the workspace.
+// read is the beginning of a file, unless it leads out of the workspace.
 func (l *look) read(name string, most int64) (data []byte, size int64, err error) {
 	data, size, err = l.files.Read(l.ctx, l.at, name, most)
-	if err != nil {
-		return nil, 0, err
-	}
-	target, err := l.files.Link(l.ctx, l.at, name)
-	if err == nil && leaves(name, target) {
-		err = errOutside
+	if err == nil {
+		err = l.inside(name)
 	}
 	return data, size, err
-}
-
-var errOutside = errs.New(errs.FailedPrecondition, "OUTSIDE", "is a link out of the workspace, which is not followed")
-
-// leaves reports whether the target of a link is outside of the workspace.
-func leaves(name, target string) bool {
-	to := path.Join(path.Dir(name), target)
-	return path.IsAbs(target) || to == ".." || strings.HasPrefix(to, "../")
 }
 
 func (l *look) instructions(u *unread, name string) File {
@@ -251,8 +240,15 @@ func text(data []byte) string {
 // folder looks for skills in a folder, whose depth is counted from the one of skills.
 func (l *look) folder(u *unread, folder string, depth int) {
 	names, err := l.files.List(l.ctx, l.at, folder)
-	if passing(err) {
+	if err == nil && len(names) > 0 {
+		err = l.inside(folder)
+	}
+	switch {
+	case passing(err):
 		u.note(err)
+	case errors.Is(err, errOutside):
+		names = nil
+		l.add(skill.Found{Skill: skill.Skill{Name: path.Base(folder)}, Path: folder, Problem: reason(err)})
 	}
 	for _, name := range names {
 		if strings.HasPrefix(name, ".") || name == "node_modules" {
@@ -290,9 +286,13 @@ func (l *look) skill(u *unread, folder string, depth int) {
 		found = skill.Find(file, []byte(text(data)))
 	}
 	found.Body = "" // it is read when the skill is activated
+	l.add(found)
+}
+
+func (l *look) add(f skill.Found) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.found = append(l.found, found)
+	l.found = append(l.found, f)
 }
 
 // arrange puts skills in order and makes their names unique: the first by path has a name.
