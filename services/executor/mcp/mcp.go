@@ -42,8 +42,10 @@ const (
 	downFor      = time.Second
 	downAtMost   = time.Minute
 	// stable is how long a server has to live for its end not to count as a failed start.
-	stable     = 10 * time.Second
-	killGrace  = 2 * time.Second
+	stable    = 10 * time.Second
+	killGrace = 2 * time.Second
+	// deafAfter is how long a server may take to read that a request has ended.
+	deafAfter  = time.Second
 	endTimeout = 30 * time.Second
 	maxServers = 32
 	// announceAfter is how long changes of a list are gathered.
@@ -192,7 +194,7 @@ func (s *Servers) Do(
 		return mcpclient.Result{}, err
 	}
 	defer live.leave()
-	res, err := live.conn.Do(ctx, r.Method, r.Params, r.Progress)
+	res, err := live.do(ctx, r)
 	var e *mcpclient.Error
 	switch {
 	case err == nil:

@@ -44,6 +44,8 @@ func serve(kind string) {
 		for {
 			fmt.Println("this is no protocol")
 		}
+	case "deaf":
+		deaf()
 	}
 	s := sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil)
 	tool := func(name string, f func(context.Context, *sdk.CallToolRequest) (string, error)) {
@@ -81,6 +83,30 @@ func serve(kind string) {
 	})
 	if err := s.Run(context.Background(), &sdk.StdioTransport{}); err != nil {
 		os.Exit(1)
+	}
+}
+
+// deaf is a server that makes a session and reads nothing more.
+func deaf() {
+	in := json.NewDecoder(os.Stdin)
+	for {
+		var m struct {
+			ID     json.RawMessage
+			Method string
+		}
+		if in.Decode(&m) != nil {
+			os.Exit(1)
+		}
+		switch m.Method {
+		case "initialize":
+			fmt.Printf(`{"jsonrpc": "2.0", "id": %s, "result": {"protocolVersion": "2025-11-25", "capabilities": `+
+				`{"tools": {}}, "serverInfo": {"name": "deaf", "version": "1"}}}`+"\n", m.ID)
+		case "notifications/initialized":
+			time.Sleep(time.Hour) // of another process
+
+		default:
+			fmt.Printf(`{"jsonrpc": "2.0", "id": %s, "error": {"code": -32601, "message": "no"}}`+"\n", m.ID)
+		}
 	}
 }
 
@@ -310,5 +336,36 @@ func TestAnAnswerThatIsTooLarge(t *testing.T) {
 func TestTheLineOfACommand(t *testing.T) {
 	if got := line("a b", []string{"it's", "$X", ""}); got != `exec 'a b' 'it'\''s' '$X' ''` {
 		t.Error(got)
+	}
+}
+
+// Who asks a server that does not read what it is told waits no longer than it wants to. The server is replaced.
+func TestAServerThatDoesNotRead(t *testing.T) {
+	r := newRig(t)
+	params := fmt.Appendf(nil, `{"name": "x", "arguments": {"text": %q}}`, strings.Repeat("x", 4<<20))
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second) // that includes the start
+		one, err := r.use(spec("deaf"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := one.ready(ctx)
+		one.users.Add(-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live.leave()
+		cancel()
+		ctx, cancel = context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err = r.Do(ctx, spec("deaf"), Request{Method: mcpclient.CallTool, Params: params})
+		cancel()
+		if !errors.Is(err, sandbox.ErrInterrupted) {
+			t.Errorf("nobody knows what was read, and the caller is told %v", err)
+		}
+		select {
+		case <-live.ex.Done():
+		case <-time.After(15 * time.Second):
+			t.Error("the server runs on")
+		}
 	}
 }

@@ -146,6 +146,30 @@ func (p *process) leave() {
 	}
 }
 
+// do makes a request. The library waits until the server has read it, whatever becomes of ctx: a server that reads
+// nothing more is ended, and with it whoever waits for that.
+func (p *process) do(ctx context.Context, r Request) (res mcpclient.Result, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		res, err = p.conn.Do(ctx, r.Method, r.Params, r.Progress)
+	}()
+	select {
+	case <-done:
+		return res, err
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(deafAfter)
+	defer late.Stop()
+	select {
+	case <-done:
+	case <-late.C:
+		p.cancel()
+		<-done
+	}
+	return res, err
+}
+
 // lastWords is the end of what the server has written to its standard error.
 func (p *process) lastWords() string { return lastWords(p.ex) }
 
