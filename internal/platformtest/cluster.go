@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
@@ -34,6 +35,8 @@ type Options struct {
 	Slots int
 	// SharedNone lets shared executors serve several tenants.
 	SharedNone bool
+	// Egress is control's way to MCP servers.
+	Egress egress.Client
 }
 
 // Cluster is a database in memory, the replicas that run on it, and the machines that execute calls for them. Each of
@@ -107,7 +110,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 		defer close(p.done)
 		p.err = control.Run(ctx, control.Config{
 			Store: p.DB, HTTP: p.webs, GRPC: p.rpcs, Agents: catalogue, Models: c.options.Models, Lookup: os.LookupEnv, TokenFile: c.token,
-			Slots: c.options.Slots, SharedNone: c.options.SharedNone,
+			Slots: c.options.Slots, SharedNone: c.options.SharedNone, Egress: c.options.Egress,
 			Advertise: name, Host: "host of " + name, Lock: "lock", DialPeer: c.dialer(name),
 			Ready: func() { close(ready) }, Log: c.options.Log,
 		})

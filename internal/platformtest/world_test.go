@@ -35,6 +35,7 @@ type world struct {
 	m *platformtest.Machine
 	// asking is how many answers of test models are under way.
 	asking atomic.Int32
+	served served
 }
 
 // Commands of worktest.Box. one leaves its mark, takes a minute, and says what it is for.
@@ -110,7 +111,7 @@ func agents() []agent.Definition {
 	narrow := agent.Shell()
 	narrow.Name, narrow.Tools = "narrow", []string{builtin.NameBash}
 	narrow.Compaction = &agent.Compaction{Window: 4_500, Reserve: 1_500, Keep: 300}
-	return append(all, narrow, skilled())
+	return append(all, narrow, skilled(), calling("http"), calling("stdio"))
 }
 
 // within runs a test in a world on fake time.
@@ -120,9 +121,10 @@ func within(t *testing.T, run func(w *world)) {
 
 func newWorld(t *testing.T) *world {
 	w := &world{T: t}
-	w.c = platformtest.New(t, platformtest.Options{Models: models{&w.asking}, Agents: agents()})
+	w.c = platformtest.New(t, platformtest.Options{Models: models{&w.asking}, Agents: agents(), Egress: w.wayOut()})
 	w.a = w.c.Start("a", nil)
 	w.m = w.c.Machine(w.a, "m")
+	w.m.Box.Serve = w.serveBeside
 	w.m.Start(w.a)
 	synctest.Wait() // control has counted the executor's slots
 	return w

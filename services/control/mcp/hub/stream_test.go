@@ -7,13 +7,17 @@ import (
 	"testing"
 )
 
+func refuseWith(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", status) }
+}
+
 // A server has taken a call, and its stream breaks. What it says to whoever wants to read on is no refusal of the call:
 // nobody knows its outcome, and it is not made again.
 func TestAStreamThatCannotBeReadOn(t *testing.T) {
 	for what, refuse := range map[string]http.HandlerFunc{
-		"no session":  func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "gone", http.StatusNotFound) },
-		"too many":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTooManyRequests) },
-		"not allowed": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusMethodNotAllowed) },
+		"no session":  refuseWith(http.StatusNotFound),
+		"too many":    refuseWith(http.StatusTooManyRequests),
+		"not allowed": refuseWith(http.StatusMethodNotAllowed),
 		"an error of the protocol": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusBadRequest)

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/mcpclient"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -34,6 +35,8 @@ const (
 	listAge     = time.Minute
 	failedAge   = 10 * time.Second // how long a server is not asked again that has failed to list
 	maxLists    = 1000
+	// patience is how long a loop waits for an executor, as one that is just connecting.
+	patience = 5 * time.Second
 )
 
 // Executors are where servers run.
@@ -108,7 +111,7 @@ func (s *Source) Tools(ctx context.Context, of loop.Offer) ([]*tool.Tool, error)
 	if len(all) == 0 {
 		return nil, nil
 	}
-	executor, ok, err := s.executors.Place(ctx, of)
+	executor, ok, err := s.place(ctx, of)
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +152,19 @@ func (s *Source) Tools(ctx context.Context, of loop.Offer) ([]*tool.Tool, error)
 		tools = append(tools, some...)
 	}
 	return tools, nil
+}
+
+// place is the executor that calls of a loop would go to. After a restart of control executors are away for a moment.
+func (s *Source) place(ctx context.Context, of loop.Offer) (executor string, ok bool, err error) {
+	for began := time.Now(); ; {
+		executor, ok, err = s.executors.Place(ctx, of)
+		if err != nil || ok || time.Since(began) >= patience {
+			return executor, ok, err
+		}
+		if err := await.Sleep(ctx, patience/20); err != nil {
+			return "", false, err
+		}
+	}
 }
 
 // request is what an executor has to know of a server.

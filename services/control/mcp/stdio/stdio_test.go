@@ -1,6 +1,7 @@
 package stdio_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -29,13 +30,18 @@ type fleet struct {
 	fail  error
 	hangs bool
 	asked []tool.ServerCall
+	at    []string // the executors that were asked
 	env   map[string]*string
 }
 
-func (f *fleet) Place(context.Context, loop.Offer) (string, bool, error) { return "x1", !f.away, nil }
+func (f *fleet) Place(_ context.Context, of loop.Offer) (string, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return cmp.Or(of.Executor, "x1"), !f.away, nil
+}
 
 func (f *fleet) Ask(
-	ctx context.Context, _ string, q tool.ServerCall, env map[string]*string,
+	ctx context.Context, at string, q tool.ServerCall, env map[string]*string,
 ) (mcpclient.Result, error) {
 	if f.hangs {
 		<-ctx.Done()
@@ -43,7 +49,7 @@ func (f *fleet) Ask(
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked, f.env = append(f.asked, q), env
+	f.asked, f.at, f.env = append(f.asked, q), append(f.at, at), env
 	return mcpclient.Result{JSON: json.RawMessage(`{"tools": [` + f.tools + `]}`)}, f.fail
 }
 
@@ -145,4 +151,41 @@ func TestServersOnExecutorsThatCannotBeUsed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Lists are of one tenant and one executor: an executor that lies does so to those that it serves.
+func TestListsAreNotShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: one}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run")
+		for _, tenant := range []string{"t", "u"} {
+			for _, of.Executor = range []string{"x1", "x2"} {
+				of.Loop.Key.Tenant = tenant
+				for range 2 {
+					gather(t, s, of)
+				}
+			}
+		}
+		if !slices.Equal(f.at, []string{"x1", "x2", "x1", "x2"}) {
+			t.Errorf("asked %v", f.at)
+		}
+	})
+}
+
+// An executor is away for a moment after a restart of control: the first loop does not go on without its tools.
+func TestAnExecutorThatComesSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: one, away: true}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		go func() {
+			time.Sleep(3 * time.Second)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.away = false
+		}()
+		if names, missing := gather(t, s, offer(t, "command: run")); len(names) != 1 || missing != nil {
+			t.Errorf("offered %v, missing %v", names, missing)
+		}
+	})
 }

@@ -23,6 +23,8 @@ import (
 type Box struct {
 	// OnStart is called for each command before it runs; an error is a failure to start.
 	OnStart func(id string) error
+	// Serve is what a command does that begins with exec: it reads and writes until the command, and with it in, ends.
+	Serve func(in io.ReadCloser, out io.Writer)
 	// Gate, when set, holds file verbs up until it is closed or their context ends.
 	Gate chan struct{}
 	// Hang, when set, does so whatever their context says, HangReads to reads of open files: a file system that does

@@ -19,7 +19,7 @@ import (
 //	bytes N       N bytes on stdout       sleep D      wait
 //	write F TEXT  make a file             add F TEXT   append to one
 //	exit N        end                     trap         ignore Kill until its grace is over
-//	cat           its input on stdout
+//	cat           its input on stdout     exec ...     what Box.Serve does
 type Cmd struct {
 	b       *Box
 	kill    chan struct{} // capacity 1
@@ -90,6 +90,9 @@ func (c *Cmd) run(cmd sandbox.Command) {
 			c.write(sandbox.Stdout, string(in))
 		case "write", "add":
 			c.file(verb, arg)
+		case "exec":
+			c.serve(cmd.Stdin)
+			return
 		case "trap":
 			c.mu.Lock()
 			c.trapped = true
@@ -119,6 +122,39 @@ func (c *Cmd) run(cmd sandbox.Command) {
 		}
 	}
 	c.finish(sandbox.Exit{Confirmed: true})
+}
+
+// serve runs Box.Serve until it is killed, or its input ends.
+func (c *Cmd) serve(in io.Reader) {
+	here, there := io.Pipe()
+	over := make(chan struct{})
+	go func() { // whoever writes to a command that has ended is not held up; whoever has started it ends the input
+		_, _ = io.Copy(there, in)
+		_ = there.Close()
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	go func() {
+		defer close(over)
+		c.b.Serve(here, output{c})
+	}()
+	exit := sandbox.Exit{Confirmed: true}
+	select {
+	case <-over:
+	case <-c.done:
+	case <-c.kill:
+		exit = sandbox.Exit{Code: 143, Signal: 15, Killed: true, Confirmed: true}
+	}
+	_ = here.Close()
+	c.finish(exit)
+	<-over
+}
+
+// output is the standard output of a command.
+type output struct{ c *Cmd }
+
+func (o output) Write(p []byte) (int, error) {
+	o.c.write(sandbox.Stdout, string(p))
+	return len(p), nil
 }
 
 // Pattern is n bytes that differ from place to place.
