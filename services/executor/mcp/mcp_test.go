@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -102,7 +104,10 @@ func deaf() {
 			fmt.Printf(`{"jsonrpc": "2.0", "id": %s, "result": {"protocolVersion": "2025-11-25", "capabilities": `+
 				`{"tools": {}}, "serverInfo": {"name": "deaf", "version": "1"}}}`+"\n", m.ID)
 		case "notifications/initialized":
-			time.Sleep(time.Hour) // of another process
+			ended := make(chan os.Signal, 1)
+			signal.Notify(ended, syscall.SIGTERM)
+			<-ended
+			os.Exit(0)
 
 		default:
 			fmt.Printf(`{"jsonrpc": "2.0", "id": %s, "error": {"code": -32601, "message": "no"}}`+"\n", m.ID)
