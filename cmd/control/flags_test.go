@@ -402,6 +402,7 @@ func TestWrongUsage(t *testing.T) {
 		"--rate is a number, not \"x\"":                              {"token", "create", "--rate", "x"},
 		"--tls is true or false, not \"maybe\"":                      {"agents", "list", "--tls=maybe"},
 		"unknown flag: --htpp (did you mean --http?): see `control":  {"--htpp", "127.0.0.1:1"},
+		"give one of --steer and --interrupt: see `control prompt":   {"prompt", "a", "b", "--steer", "--interrupt"},
 		"there is no command \"promt\" (did you mean \"prompt\"?)":   {"promt", "shell", "x"},
 		"there is no command \"lsit\" (did you mean \"list\"?): see": {"agents", "lsit"},
 		"there is no command \"xyz\": see `control agents --help`":   {"agents", "xyz"},

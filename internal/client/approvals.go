@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/cli"
@@ -47,7 +48,7 @@ func (o *connection) listApprovals() *cobra.Command {
 			row: func(a *pawlv1.Approval) []string {
 				return []string{
 					a.GetApprovalId(), approvalState(a), keyText(a.GetKey()), a.GetTool(), stamp(a.GetAskedAt()),
-					stamp(a.GetExpiresAt()), oneLine(what(a), 60),
+					stamp(a.GetExpiresAt()), oneLine(what(a.GetArguments()), 60),
 				}
 			},
 		}.print(c, o)
@@ -64,14 +65,14 @@ func approvalState(a *pawlv1.Approval) string {
 }
 
 // what is what a call is about, in short: its command, its path, or all of its arguments.
-func what(a *pawlv1.Approval) string {
-	fields := a.GetArguments().GetFields()
+func what(args *structpb.Struct) string {
+	fields := args.GetFields()
 	for _, name := range []string{"command", "path", "url", "prompt"} {
 		if s := fields[name].GetStringValue(); s != "" {
 			return s
 		}
 	}
-	text, err := protojson.Marshal(a.GetArguments())
+	text, err := protojson.Marshal(args)
 	if err != nil {
 		return ""
 	}
@@ -278,8 +279,12 @@ func (p *printer) approval(e *pawlv1.Event) {
 
 // requested says that a call waits for somebody to decide, and how that is done.
 func (p *printer) requested(r *pawlv1.ApprovalRequested) {
-	p.note(fmt.Sprintf("[%s waits for an approval] %s", r.GetName(), oneLine(r.GetArguments(), p.lineWidth())))
-	text := "  " + r.GetTo() + " may decide: `control approvals show " + r.GetApprovalId() + "`, approve or deny"
+	text := r.GetArguments() // JSON, unless it was too long and is cut
+	if args := new(structpb.Struct); protojson.Unmarshal([]byte(text), args) == nil {
+		text = what(args)
+	}
+	p.note(fmt.Sprintf("[%s waits for an approval] %s", r.GetName(), oneLine(text, p.lineWidth())))
+	text = "  " + r.GetTo() + " may decide: `control approvals show|approve|deny " + r.GetApprovalId() + "`"
 	if r.GetUntil() != nil {
 		text += ", until " + clock(r.GetUntil().AsTime())
 	}

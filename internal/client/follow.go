@@ -222,6 +222,9 @@ func (f *follower) queued(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.
 		return
 	}
 	f.p.heard = true // what it waits for is said here
+	if s.GetHostSubmissionId() != "" {
+		return // admitted has said it: this joins what runs, or ends it
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	res, err := pawlv1.NewSubmissionServiceClient(conn).ListSubmissions(ctx,

@@ -24,6 +24,9 @@ type plane struct {
 	status  pawlv1.Submission_Status
 	before  []*pawlv1.Submission
 	aborted chan struct{}
+
+	whenBusy pawlv1.WhenBusy
+	host     string
 }
 
 func (p *plane) Prompt(_ *pawlv1.PromptRequest, s grpc.ServerStreamingServer[pawlv1.PromptResponse]) error {
@@ -31,7 +34,8 @@ func (p *plane) Prompt(_ *pawlv1.PromptRequest, s grpc.ServerStreamingServer[paw
 		SubmissionId: "s1",
 		Seq:          3,
 		Status:       p.status,
-		Key:          &pawlv1.SessionKey{Agent: "a", Instance: "i"},
+		WhenBusy:     p.whenBusy, HostSubmissionId: p.host,
+		Key: &pawlv1.SessionKey{Agent: "a", Instance: "i"},
 	}
 	if err := s.Send(&pawlv1.PromptResponse{Submission: sub}); err != nil {
 		return err
@@ -164,7 +168,12 @@ func TestSilenceIsExplained(t *testing.T) {
 	}
 	queued := &pawlv1.Submission{SubmissionId: "s2", Status: pawlv1.Submission_STATUS_QUEUED}
 	settled := &pawlv1.Submission{Status: pawlv1.Submission_STATUS_SETTLED}
+	steer := &plane{
+		status: pawlv1.Submission_STATUS_QUEUED, before: []*pawlv1.Submission{running},
+		whenBusy: pawlv1.WhenBusy_WHEN_BUSY_STEER, host: "s0",
+	}
 	for want, p := range map[string]*plane{
+		"[the session is busy: this joins submission s0 at the end of its turn]\n": steer,
 		"[waiting for the model]\n": {status: pawlv1.Submission_STATUS_RUNNING},
 		"[queued behind 2 of session a/i: submission s0 runs since 03:04:05; `control abort s0` ends that one]\n": {
 			status: pawlv1.Submission_STATUS_QUEUED, before: []*pawlv1.Submission{queued, running, settled},

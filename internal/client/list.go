@@ -92,7 +92,7 @@ func (o *connection) reload(c *cobra.Command, conn *grpc.ClientConn, _ []string)
 	err = o.show(c, res, field{"added", strings.Join(res.GetAdded(), ", ")},
 		field{"changed", strings.Join(res.GetChanged(), ", ")}, field{"removed", strings.Join(res.GetRemoved(), ", ")})
 	for _, p := range res.GetProblems() {
-		kept := "it cannot be prompted"
+		kept := "it cannot be used"
 		if p.GetKept() {
 			kept = "what was there before stays in force"
 		}

@@ -388,3 +388,21 @@ func TestSubAgentsAreTold(t *testing.T) {
 		t.Errorf("%q, %s", out, notes)
 	}
 }
+
+// A call that waits is told with what it does, and with commands to copy.
+func TestPrinterTellsWhatWaits(t *testing.T) {
+	for args, want := range map[string]string{
+		`{"command":"rm x","cwd":"","timeout":0}`: "[bash waits for an approval] rm x\n",
+		`{"command":"rm x`:                        "[bash waits for an approval] {\"command\":\"rm x\n",
+	} {
+		var out, notes bytes.Buffer
+		p := newPrinter(&out, &notes)
+		p.approval(&pawlv1.Event{Event: &pawlv1.Event_ApprovalRequested{ApprovalRequested: &pawlv1.ApprovalRequested{
+			ApprovalId: "a1", Name: "bash", To: "role:approver", Arguments: args,
+		}}})
+		want += "  role:approver may decide: `control approvals show|approve|deny a1`\n"
+		if notes.String() != want {
+			t.Errorf("got %q, want %q", notes.String(), want)
+		}
+	}
+}

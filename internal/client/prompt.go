@@ -58,6 +58,8 @@ func promptCommand(o *connection) *cobra.Command {
 				return err
 			}
 			switch {
+			case steer && interrupt:
+				return cli.Misused(c, errors.New("give one of --steer and --interrupt"))
 			case steer:
 				req.WhenBusy = pawlv1.WhenBusy_WHEN_BUSY_STEER
 			case interrupt:
@@ -73,7 +75,6 @@ func promptCommand(o *connection) *cobra.Command {
 	with.flags(f)
 	f.BoolVar(&steer, "steer", false, "when the session is busy, join what runs, before its model is asked again")
 	f.BoolVar(&interrupt, "interrupt", false, "when the session is busy, abort what runs, and run next")
-	c.MarkFlagsMutuallyExclusive("steer", "interrupt")
 	start.flags(f)
 	f.BoolVar(&verbose, "verbose", false, "show all that commands print, while they run")
 	return c

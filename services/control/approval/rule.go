@@ -176,8 +176,12 @@ func (s *Subject) Allowed(w audit.Who) error {
 	}
 	for _, by := range s.Requesters {
 		if own(by, w) {
-			return ErrOther.With("the rule wants somebody else to decide: this token, or one of the same role, has "+
-				"asked for what the agent does (%s)", whoText(w))
+			who := "this token"
+			if by.TokenID != w.TokenID {
+				who = "a client of the same role, " + w.Role + ","
+			}
+			return ErrOther.With("the rule wants somebody else to decide: %s has asked for what the agent does; "+
+				"`control token create` makes a token of another role", who)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func compile(schema json.RawMessage) (contract, error) {
 	if err != nil {
 		return contract{}, err
 	}
-	const name = "arguments.json"
+	const name = "mem:///schema" // a name without a scheme becomes a path of this host, which errors would tell
 	compiler := jsonschema.NewCompiler()
 	compiler.UseLoader(jsonschema.SchemeURLLoader{})
 	cost := &budget{}
@@ -52,7 +52,7 @@ func compile(schema json.RawMessage) (contract, error) {
 	}
 	compiled, err := compiler.Compile(name)
 	if err != nil {
-		return contract{}, err
+		return contract{}, broken(err)
 	}
 	var shape struct {
 		Properties           map[string]json.RawMessage `json:"properties"`
@@ -70,6 +70,15 @@ func compile(schema json.RawMessage) (contract, error) {
 		schema: compiled, budget: cost, types: types, required: shape.Required,
 		open: string(bytes.TrimSpace(shape.AdditionalProperties)) != "false",
 	}, nil
+}
+
+// broken words an error of a schema as those of arguments are worded: where in the schema, and what must be there.
+func broken(err error) error {
+	var invalid *jsonschema.SchemaValidationError
+	if !errors.As(err, &invalid) {
+		return err
+	}
+	return errors.New(strings.Join(contract{}.explain(invalid.Err), "; "))
 }
 
 // singleType is the one JSON type that a schema allows; "" when there are several, or it does not say.

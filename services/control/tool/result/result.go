@@ -94,6 +94,9 @@ func Tools(schema json.RawMessage) ([]*tool.Tool, error) {
 		return nil, errSchema("$schema is %.100q: only draft 2020-12 is understood", head.Schema)
 	}
 	args, isObject := schema, head.Type == "object"
+	if _, err := tool.NewSchema(schema); err != nil { // before it is wrapped, so that places are the caller's
+		return nil, errSchema("%v", err)
+	}
 	if !isObject {
 		var err error
 		if args, err = wrap(schema); err != nil {

@@ -38,6 +38,26 @@ func TestSchemasThatAreRefused(t *testing.T) {
 	}
 }
 
+// A schema is refused with the place in it, as the caller has written it, and nothing of this host.
+func TestRefusalsNameThePlace(t *testing.T) {
+	for schema, want := range map[string]string{
+		`{"type": "array", "items": {"type": "text"}}`:                   "items.type: must be ",
+		`{"type": "object", "properties": {"a": {"minLength": "long"}}}`: "properties.a.minLength: must be a",
+		`{"type": "object", "required": "a"}`:                            "required: must be an array, got string",
+		`{"$ref": "other.json"}`:                                         "other.json",
+	} {
+		err := Check(json.RawMessage(schema))
+		if !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", schema, err)
+		}
+		for _, inside := range []string{"file://", "arguments.json", "metaschema", "tool finish", "\n"} {
+			if strings.Contains(err.Error(), inside) {
+				t.Errorf("%s: %v tells %q", schema, err, inside)
+			}
+		}
+	}
+}
+
 // finishing asks for finish with arguments.
 func finishing(t *testing.T, schema, args string) (tool.Reply, error) {
 	t.Helper()
