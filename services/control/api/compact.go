@@ -26,11 +26,8 @@ func (s *sessions) CompactSession(
 	}); err != nil {
 		return nil, err
 	}
-	switch {
-	case one.ParentID != "":
-		return nil, submission.ErrSubAgent
-	case one.RewoundTo != "":
-		return nil, session.ErrRewound
+	if err := takesInput(one); err != nil {
+		return nil, err
 	}
 	in := submission.Input{
 		Key: one.Key, IdempotencyKey: req.GetIdempotencyKey(), Options: lane.Options{Compact: true},
@@ -46,6 +43,17 @@ func (s *sessions) CompactSession(
 	return &pawlv1.CompactSessionResponse{
 		Submission: encodeSubmission(got.Submission), Replayed: got.Replayed,
 	}, nil
+}
+
+// takesInput refuses a session that is found by its id, and that nothing can be admitted to.
+func takesInput(one session.Session) error {
+	switch {
+	case one.ParentID != "":
+		return submission.ErrSubAgent
+	case one.RewoundTo != "":
+		return session.ErrRewound
+	}
+	return nil
 }
 
 // encodeCompaction fills in an event of a summary.

@@ -78,6 +78,11 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 	if err != nil || whole.GetMoved() || whole.GetSession().GetEntryHead() != 4 {
 		t.Errorf("the fork of all: %v, %v", whole, err)
 	}
+	f.answered(t)
+	again, err := c.ForkSession(t.Context(), &pawlv1.ForkSessionRequest{SessionId: id, Name: "whole", Instance: "j"})
+	if err != nil || again.GetSession().GetSessionId() != whole.GetSession().GetSessionId() {
+		t.Errorf("the same request again, when the session has gone on: %v, %v", again, err)
+	}
 	limited := pawlv1.NewSessionServiceClient(f.as(t, auth.Token{
 		Kind: auth.Client, Limits: auth.Limits{InstancePrefix: "i"},
 	}))
@@ -87,7 +92,7 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 		t.Errorf("a fork into a foreign instance: %v", err)
 	}
 	for reason, req := range map[string]*pawlv1.ForkSessionRequest{
-		"NO_SUCH_ENTRY": {SessionId: id, At: 5, Name: "x"}, "INVALID_NAME": {SessionId: id, At: 2},
+		"NO_SUCH_ENTRY": {SessionId: id, At: 7, Name: "x"}, "INVALID_NAME": {SessionId: id, At: 2},
 		"SESSION_EXISTS": {SessionId: id, At: 4, Name: "fork"},
 	} {
 		if _, err := c.ForkSession(t.Context(), req); rpc.Reason(err) != reason {
@@ -106,7 +111,12 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 	if next.GetSessionId() != back.GetSession().GetSessionId() {
 		t.Errorf("the next prompt went to %s, want %s", next.GetSessionId(), back.GetSession().GetSessionId())
 	}
-	for of, want := range map[string]int64{id: 4, next.GetSessionId(): 4} {
+	_, err = pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin})).Shell(t.Context(),
+		&pawlv1.ShellRequest{SessionId: id, Command: "true"})
+	if rpc.Reason(err) != "SESSION_REWOUND" {
+		t.Errorf("a command for what was rewound: %v", err)
+	}
+	for of, want := range map[string]int64{id: 6, next.GetSessionId(): 4} {
 		got, err := c.GetSession(t.Context(), &pawlv1.GetSessionRequest{
 			Session: &pawlv1.GetSessionRequest_SessionId{SessionId: of},
 		})

@@ -291,6 +291,9 @@ func (s *submissions) Shell(ctx context.Context, req *pawlv1.ShellRequest) (*paw
 			Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound,
 		})
 	}
+	if err == nil {
+		err = takesInput(one)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -82,6 +82,8 @@ type Fork struct {
 	New
 	From string // the id of the other one
 	At   int64
+	// Whole is that At is where the other one ends by now: one that was made where it ended before is the same fork.
+	Whole bool
 	// Rewinds is that the fork takes the name of the other one, which has to be at rest, with its labels and metadata.
 	// The other one has the name Rewound(From) then. Of New, only Key.Tenant counts.
 	Rewinds bool
@@ -167,7 +169,7 @@ func (s *Service) Fork(ctx context.Context, f Fork) (made Session, moved bool, e
 		return made, false, ErrOfSubAgent
 	}
 	if f.At == 0 && !f.Rewinds {
-		f.At = from.EntryHead
+		f.At, f.Whole = from.EntryHead, true
 	}
 	if f.At < 0 || f.At > from.EntryHead {
 		return made, false, ErrCut.With("the session has no entry %d: its entries are 1 to %d", f.At, from.EntryHead)
@@ -186,7 +188,7 @@ func (s *Service) Fork(ctx context.Context, f Fork) (made Session, moved bool, e
 		return made, false, err
 	}
 	made, err = s.store.ForkSession(ctx, f)
-	return made, f.At != asked, err
+	return made, made.ForkedAt != asked, err
 }
 
 // boundary is where a session can be cut, at an entry or before it.

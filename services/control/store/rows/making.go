@@ -210,7 +210,7 @@ func fork(ctx context.Context, p Port, f session.Fork, id string) (s session.Ses
 		return s, err
 	}
 	s, err = byKey(ctx, p, f.Key)
-	if err == nil && !made && (s.ForkedFrom != f.From || s.ForkedAt != f.At || !f.Same(s)) {
+	if err == nil && !made && (s.ForkedFrom != f.From || s.ForkedAt != f.At && !f.Whole || !f.Same(s)) {
 		err = session.ErrExists
 	}
 	return s, err
