@@ -67,7 +67,7 @@ func (t *Tables) CreateSession(ctx context.Context, n session.New) (s session.Se
 		if err != nil {
 			return err
 		}
-		s, err = byKey(ctx, p, n.Key)
+		s, err = t.byKey(ctx, p, n.Key)
 		if err == nil && s.ID != id && !n.Same(s) {
 			err = session.ErrExists.With("%v: UpdateSession changes its labels and its metadata", session.ErrExists)
 		}
@@ -77,8 +77,8 @@ func (t *Tables) CreateSession(ctx context.Context, n session.New) (s session.Se
 	return s, created, wrap("create a session", err)
 }
 
-func byKey(ctx context.Context, p Port, k session.Key) (session.Session, error) {
-	return one(ctx, p, decodeSession, session.ErrNotFound, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
+func (t *Tables) byKey(ctx context.Context, p Port, k session.Key) (session.Session, error) {
+	return one(ctx, p, t.session, session.ErrNotFound, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
 }
 
 // mayMake refuses a session whose name is being deleted.
@@ -127,14 +127,14 @@ func (t *Tables) UpdateSession(
 		return s, session.ErrNotFound
 	}
 	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
-		if s, err = one(ctx, p, decodeSession, session.ErrNotFound, getSession, id, tenant); err != nil {
+		if s, err = one(ctx, p, t.session, session.ErrNotFound, getSession, id, tenant); err != nil {
 			return err
 		}
 		// The lane's lock makes those that change labels at the same time wait, and the second look sees what they did.
 		if _, err := p.Query(ctx, holdLane, s.LaneID, tenant); err != nil {
 			return err
 		}
-		if s, err = one(ctx, p, decodeSession, session.ErrNotFound, getSession, id, tenant); err != nil {
+		if s, err = one(ctx, p, t.session, session.ErrNotFound, getSession, id, tenant); err != nil {
 			return err
 		}
 		if s.Labels, err = c.Apply(s.Labels); err != nil {
@@ -168,26 +168,28 @@ func (t *Tables) ForkSession(ctx context.Context, f session.Fork) (s session.Ses
 	}
 	id := ident.New()
 	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
-		s, err = fork(ctx, p, f, id)
+		s, err = t.fork(ctx, p, f, id)
 		return err
 	})
 	return s, wrap("fork a session", err)
 }
 
 // fork holds the lane of the session that is forked: it is not deleted meanwhile, and does not begin to run.
-func fork(ctx context.Context, p Port, f session.Fork, id string) (s session.Session, err error) {
+func (t *Tables) fork(
+	ctx context.Context, p Port, f session.Fork, id string,
+) (s session.Session, err error) {
 	held, err := p.Query(ctx, holdLane, f.From, f.Key.Tenant)
 	if err != nil {
 		return s, err
 	}
-	from, err := one(ctx, p, decodeSession, session.ErrNotFound, getSession, f.From, f.Key.Tenant)
+	from, err := one(ctx, p, t.session, session.ErrNotFound, getSession, f.From, f.Key.Tenant)
 	switch {
 	case err != nil:
 		return s, err
 	case len(held) == 0: // its rows are going
 		return s, session.ErrNotFound
 	case f.Rewinds && from.RewoundTo != "":
-		return rewound(ctx, p, f, from)
+		return t.rewound(ctx, p, f, from)
 	case f.Rewinds && held[0].int(0) > 0:
 		return s, session.ErrBusy
 	case f.Rewinds:
@@ -209,7 +211,7 @@ func fork(ctx context.Context, p Port, f session.Fork, id string) (s session.Ses
 	if err != nil {
 		return s, err
 	}
-	s, err = byKey(ctx, p, f.Key)
+	s, err = t.byKey(ctx, p, f.Key)
 	if err == nil && !made && (s.ForkedFrom != f.From || s.ForkedAt != f.At && !f.Whole || !f.Same(s)) {
 		err = session.ErrExists
 	}
@@ -231,8 +233,10 @@ func share(ctx context.Context, p Port, f session.Fork, id string, from session.
 }
 
 // rewound answers for a session that was rewound before, as asked for or otherwise.
-func rewound(ctx context.Context, p Port, f session.Fork, from session.Session) (session.Session, error) {
-	s, err := one(ctx, p, decodeSession, session.ErrRewound, getSession, from.RewoundTo, f.Key.Tenant)
+func (t *Tables) rewound(
+	ctx context.Context, p Port, f session.Fork, from session.Session,
+) (session.Session, error) {
+	s, err := one(ctx, p, t.session, session.ErrRewound, getSession, from.RewoundTo, f.Key.Tenant)
 	if err == nil && s.ForkedAt != f.At {
 		err = session.ErrRewound
 	}

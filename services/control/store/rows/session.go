@@ -61,7 +61,8 @@ var (
 // afterAll is not below any id.
 const afterAll = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
-func decodeSession(r Row) (session.Session, error) {
+// session decodes a session. One whose labels cannot be read is known without them.
+func (t *Tables) session(r Row) (session.Session, error) {
 	s := session.Session{
 		ID:        r.text(0),
 		Key:       session.Key{Tenant: r.text(1), Agent: r.text(2), Instance: r.text(3), Name: r.text(4)},
@@ -73,14 +74,15 @@ func decodeSession(r Row) (session.Session, error) {
 		s.Metadata = json.RawMessage(m)
 	}
 	if err := r.json(13, &s.Labels); err != nil {
-		return s, fmt.Errorf("decoding the labels of session %s: %w", s.ID, err)
+		s.Labels = nil
+		t.Damaged(fmt.Errorf("decoding the labels of session %s: %w", s.ID, err))
 	}
 	return s, nil
 }
 
 // FindSession implements session.Store.
 func (t *Tables) FindSession(ctx context.Context, k session.Key) (session.Session, error) {
-	s, err := one(ctx, t.port, decodeSession, session.ErrNotFound, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
+	s, err := one(ctx, t.port, t.session, session.ErrNotFound, findSession, k.Tenant, k.Agent, k.Instance, k.Name)
 	return s, wrap("find session", err)
 }
 
@@ -89,7 +91,7 @@ func (t *Tables) GetSession(ctx context.Context, tenant, id string) (session.Ses
 	if !ident.IsUUID(id) {
 		return session.Session{}, session.ErrNotFound
 	}
-	s, err := one(ctx, t.port, decodeSession, session.ErrNotFound, getSession, id, tenant)
+	s, err := one(ctx, t.port, t.session, session.ErrNotFound, getSession, id, tenant)
 	return s, wrap("get session", err)
 }
 
@@ -112,7 +114,7 @@ func (t *Tables) ListSessions(ctx context.Context, f session.Filter) ([]session.
 	case f.Agent != "":
 		s, args = listAgentSessions, append(args, f.Agent)
 	}
-	page, err := list(ctx, t, decodeSession, s, args...)
+	page, err := list(ctx, t, t.session, s, args...)
 	return page, wrap("list sessions", err)
 }
 

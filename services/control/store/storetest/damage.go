@@ -73,6 +73,23 @@ var damageCases = []testCase{
 		}
 		loggedOnce(t, db, "executor bad")
 	}},
+	{"a session is known without its labels, and can be given new ones", func(t *testing.T, db DB) {
+		made, _, err := db.Store.CreateSession(ctx(t), newSession("a", map[string]string{"l": "v"}))
+		ok(t, err)
+		db.Exec(`UPDATE sessions SET labels = '[1]', metadata = '{'`)
+		for range 2 {
+			if got := sessionOf(t, db.Store, made.ID); got.Key != made.Key || len(got.Labels) != 0 {
+				t.Errorf("the session is %+v", got)
+			}
+		}
+		loggedOnce(t, db, "session "+made.ID)
+		_, err = db.Store.UpdateSession(ctx(t), session.DefaultTenant, made.ID,
+			session.Change{Set: map[string]string{"l": "w"}})
+		ok(t, err)
+		if got := sessionOf(t, db.Store, made.ID); got.Labels["l"] != "w" {
+			t.Errorf("the session is %+v", got)
+		}
+	}},
 	{"an entry is listed in its place, and says that it cannot be read", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		h.commit(t, h.step(3))
