@@ -111,8 +111,8 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 	if next.GetSessionId() != back.GetSession().GetSessionId() {
 		t.Errorf("the next prompt went to %s, want %s", next.GetSessionId(), back.GetSession().GetSessionId())
 	}
-	_, err = pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin})).Shell(t.Context(),
-		&pawlv1.ShellRequest{SessionId: id, Command: "true"})
+	admin := pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin}))
+	_, err = admin.Shell(t.Context(), &pawlv1.ShellRequest{SessionId: id, Command: "true"})
 	if rpc.Reason(err) != "SESSION_REWOUND" {
 		t.Errorf("a command for what was rewound: %v", err)
 	}
