@@ -171,6 +171,11 @@ func (p *plane) assemble(ctx context.Context) error {
 		Addr: p.Advertise, Version: p.Version, Host: p.Host,
 		Lock: p.Lock,
 	}, mono.New(), p.Log)
+	if models, ok := p.Models.(interface {
+		Share(p model.Pauses, log *slog.Logger)
+	}); ok {
+		models.Share(p.Store, p.Log)
+	}
 	p.fleet = fleet.NewService(p.Store, p.replicas.ID)
 	p.fleet.SharedNone = p.SharedNone
 	pinned := newPins(p.Agents, p.Store)

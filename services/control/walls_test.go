@@ -195,7 +195,7 @@ var boundBy = map[string]string{
 	"RemoveReplica": platform, "RenewReplica": platform, "SetBegun": platform, "SetDraining": platform,
 	"Shared": platform, "SplitDeletion": platform, "TakeDeletions": platform, "TakeOver": platform,
 	"TurnApprovals": platform, "ExpireApproval": platform, "LaneGrants": platform, "TurnCalls": platform,
-	"Unended": platform, "WaitingCalls": platform,
+	"Unended": platform, "WaitingCalls": platform, "PauseModel": platform, "ModelPause": platform,
 }
 
 // Every method of the stores is told a tenant, or it is known what it is bound by instead. What is told a tenant

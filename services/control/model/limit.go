@@ -9,9 +9,8 @@ import (
 )
 
 const (
-	firstPause = time.Second     // after a 429 that does not say how long
-	maxStrikes = 5               // firstPause doubles so often
-	maxPause   = 5 * time.Minute // no call waits longer for a rate limit
+	firstPause = time.Second // after a 429 that does not say how long
+	maxStrikes = 5           // firstPause doubles so often
 	minSpread  = 100 * time.Millisecond
 	maxSpread  = 5 * time.Second
 )
@@ -25,6 +24,7 @@ type Limiter struct {
 	cause   *Error        // of the pause
 	spread  time.Duration // over which callers start after it
 	strikes int           // rate limits without an answer between them
+	peers   peers
 }
 
 // pause is the pause that is on; until is zero when there is none.
@@ -48,10 +48,15 @@ func (l *Limiter) Heed(e *Error) {
 		d = firstPause << l.strikes
 		l.strikes = min(l.strikes+1, maxStrikes)
 	}
-	if until := time.Now().Add(d); d <= maxPause && until.After(l.until) {
-		l.until, l.cause = until, e
-		l.spread = min(max(d/4, minSpread), maxSpread)
+	if until := time.Now().Add(d); d <= MaxPause && until.After(l.until) {
+		l.begin(until, d, e)
 	}
+}
+
+// begin makes the pause end at until, after d. The caller holds mu.
+func (l *Limiter) begin(until time.Time, d time.Duration, cause *Error) {
+	l.until, l.cause = until, cause
+	l.spread = min(max(d/4, minSpread), maxSpread)
 }
 
 // answered forgets the strikes.
@@ -88,7 +93,7 @@ func (m *limited) Stream(ctx context.Context, req Request) iter.Seq2[Part, error
 		}
 		for p, err := range m.Model.Stream(ctx, req) {
 			if err != nil {
-				m.heed(err)
+				m.heed(ctx, err)
 			} else if p.Type == PartFinish {
 				m.limiter.answered()
 			}
@@ -101,8 +106,9 @@ func (m *limited) Stream(ctx context.Context, req Request) iter.Seq2[Part, error
 
 // wait returns when no pause is on. It does not proceed when the consumer has left, or with an error.
 func (m *limited) wait(ctx context.Context, yield func(Part, error) bool) (proceed bool, err error) {
-	patience := time.Now().Add(maxPause)
+	patience := time.Now().Add(MaxPause)
 	for {
+		m.limiter.look(ctx)
 		until, spread, cause := m.limiter.pause()
 		switch {
 		case until.IsZero():
@@ -119,9 +125,10 @@ func (m *limited) wait(ctx context.Context, yield func(Part, error) bool) (proce
 }
 
 // heed pauses everyone for an error that is about everyone. An overloaded provider is one only if it says for how long.
-func (m *limited) heed(err error) {
+func (m *limited) heed(ctx context.Context, err error) {
 	e, ok := AsError(err)
 	if ok && (e.Kind == KindRateLimited || e.Kind == KindOverloaded && e.RetryAfter > 0) {
 		m.limiter.Heed(e)
+		m.limiter.publish(ctx)
 	}
 }

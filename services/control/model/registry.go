@@ -3,11 +3,13 @@ package model
 import (
 	"cmp"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 )
@@ -56,6 +58,7 @@ type Registry struct {
 	mu       sync.Mutex
 	models   map[Ref]opened
 	limiters map[[sha256.Size]byte]*Limiter
+	shared   atomic.Pointer[shared] // see Share
 }
 
 // opened is a model with the key that it was made with, so that a changed key makes a new one.
@@ -163,7 +166,7 @@ func (r *Registry) limiter(e Endpoint, id string) *Limiter {
 		if len(r.limiters) >= maxModels {
 			maps.DeleteFunc(r.limiters, func(_ [sha256.Size]byte, l *Limiter) bool { return l.idle() })
 		}
-		l = &Limiter{}
+		l = &Limiter{peers: peers{shared: &r.shared, key: hex.EncodeToString(sum[:])}}
 		r.limiters[sum] = l
 	}
 	return l

@@ -97,7 +97,7 @@ type attempts struct {
 // next is how long to wait before the next attempt, after the last one has failed with e.
 func (a *attempts) next(made int, e *Error) (delay time.Duration, again bool) {
 	once := e.Once || e.Kind == KindProtocol
-	if !e.Retryable || made >= a.policy.Attempts || e.RetryAfter > maxPause || once && a.once {
+	if !e.Retryable || made >= a.policy.Attempts || e.RetryAfter > MaxPause || once && a.once {
 		return 0, false
 	}
 	a.once = a.once || once

@@ -1,7 +1,7 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
 //	each minute ──▶ events, deltas, tickets
-//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, approvals, audit events
+//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, approvals, pauses, audit events
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
 // writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
@@ -47,6 +47,8 @@ const (
 	Deletions
 	// Approvals are those that are not open, by the time of their decision, and grants that were revoked.
 	Approvals
+	// Pauses are those of models, by their end.
+	Pauses
 	// Audit is the audit log, by the time of each event.
 	Audit
 	kinds // how many there are
@@ -54,7 +56,7 @@ const (
 
 var names = [kinds]string{
 	"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions", "deletions",
-	"approvals", "audit events",
+	"approvals", "pauses of models", "audit events",
 }
 
 // String is the plural of what is deleted.
@@ -134,7 +136,7 @@ func (s Sweeper) age(kind Kind) time.Duration {
 		return min(DeltaAge, s.Events)
 	case Audit:
 		return s.Audit
-	case Tickets, Receipts:
+	case Tickets, Receipts, Pauses:
 		return 0
 	default:
 		return RecordAge

@@ -15,6 +15,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -37,6 +38,7 @@ type Store interface {
 	retention.Store
 	deletion.Store
 	tenancy.Store
+	model.Pauses
 	Definitions
 	Pinned
 	Notifier

@@ -30,16 +30,17 @@ import (
 
 // ofThePlatform says why the tenants' role may not touch a table at all.
 var ofThePlatform = map[string]string{
-	"replicas":    "the processes of the installation",
-	"clock":       "the time of the installation",
-	"wakes":       "written by owners of lanes, and with decisions",
-	"tool_calls":  "written by owners of lanes and for executors; clients see calls in events",
-	"turns":       "written by owners of lanes; no API shows them",
-	"prefixes":    "parts of turns that tenants may share",
-	"cursors":     "of retention",
-	"executors":   "what tenants share; workspaces are placed by the platform",
-	"definitions": "the installation's agents",
-	"secrets":     "of the installation",
+	"replicas":     "the processes of the installation",
+	"clock":        "the time of the installation",
+	"wakes":        "written by owners of lanes, and with decisions",
+	"tool_calls":   "written by owners of lanes and for executors; clients see calls in events",
+	"turns":        "written by owners of lanes; no API shows them",
+	"prefixes":     "parts of turns that tenants may share",
+	"cursors":      "of retention",
+	"executors":    "what tenants share; workspaces are placed by the platform",
+	"definitions":  "the installation's agents",
+	"secrets":      "of the installation",
+	"model_pauses": "of the installation's keys of providers",
 }
 
 // Every table is behind the second wall: nobody who is not named in a policy sees a row of it, owners neither.

@@ -98,6 +98,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.each(ctx, deleteRevoked, deleteExpired)
 	case retention.Approvals:
 		b, err = x.each(ctx, oldApprovals, oldGrants)
+	case retention.Pauses:
+		b, err = x.each(ctx, deletePauses)
 	case retention.Deletions:
 		b, err = x.each(ctx, deleteDone)
 	case retention.Executors:

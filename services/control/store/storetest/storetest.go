@@ -82,6 +82,7 @@ var suites = []suite{
 	{"definitions", definitionCases},
 	{"damage", damageCases},
 	{"retention", retentionCases},
+	{"pauses of models", pauseCases},
 	{"deletions", deletionCases},
 	{"tenants", tenantCases},
 	{"model", modelCases},
