@@ -108,10 +108,19 @@ var beside = []struct {
 		"33", "a real Postgres' clock jumps by hours, there and back", "services/control/store/postgres",
 		[]string{"TestServersClockJumps"},
 	},
+	{
+		"34", "a replica is killed before or after any commit of a call that waits for an approval, the decision, and " +
+			"its expiry",
+		"internal/platformtest", []string{"TestDecisionKilledAtEveryWrite", "TestExpiryKilledAtEveryWrite"},
+	},
+	{
+		"34", "the owner of a lane dies at any commit while calls of a tree wait for approvals", "services/control/loop",
+		[]string{"TestGateSurvivesADeathAtEveryCommit"},
+	},
 }
 
 // rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents,
-// 31 the database's clock, 32 rows that cannot be decoded.
+// 31 the database's clock, 32 rows that cannot be decoded, 34 approvals.
 func rows() []string {
 	var all []string
 	for i := 1; i <= 26; i++ {
@@ -121,7 +130,7 @@ func rows() []string {
 		}
 		all = append(all, strconv.Itoa(i))
 	}
-	return append(all, "29", "30", "31", "32", "33")
+	return append(all, "29", "30", "31", "32", "33", "34")
 }
 
 // Every row of the crash matrix has a test, and every test that is named here exists.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -42,13 +43,15 @@ func leaf(name string, seconds int) string {
 	return fmt.Sprintf("sleep %ds;add effects %s;echo %s", seconds, name, name)
 }
 
-// atCommit calls f before, or after, the nth commit of a replica, and reports whether there was one. Commits take a
-// moment, so that what several loops want at once is merged.
-func (w *world) atCommit(p *platformtest.Platform, n int64, after bool, f func() error) (met *atomic.Bool) {
+// atCommit calls f before, or after, the nth commit of a replica, or another write of the ops, and reports whether there
+// was one. Commits take a moment, so that what several loops want at once is merged.
+func (w *world) atCommit(
+	p *platformtest.Platform, n int64, after bool, f func() error, ops ...string,
+) (met *atomic.Bool) {
 	var count atomic.Int64
 	met = &atomic.Bool{}
 	p.DB.Strike(func(s platformtest.Step) error {
-		if s.Commit == nil {
+		if s.Commit == nil && !slices.Contains(ops, s.Op) {
 			return nil
 		}
 		if !s.After {

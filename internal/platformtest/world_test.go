@@ -111,7 +111,7 @@ func agents() []agent.Definition {
 	narrow := agent.Shell()
 	narrow.Name, narrow.Tools = "narrow", []string{builtin.NameBash}
 	narrow.Compaction = &agent.Compaction{Window: 4_500, Reserve: 1_500, Keep: 300}
-	return append(all, narrow, skilled(), calling("http"), calling("stdio"))
+	return slices.Concat(all, []agent.Definition{narrow, skilled(), calling("http"), calling("stdio")}, ruled())
 }
 
 // within runs a test in a world on fake time.
