@@ -109,13 +109,14 @@ var beside = []struct {
 		[]string{"TestServersClockJumps"},
 	},
 	{
-		"34", "a replica is killed before or after any commit of a call that waits for an approval, the decision, and " +
-			"its expiry",
+		"34", "a replica is killed before or after any commit of a call that waits for an approval, the decision, " +
+			"and its expiry",
 		"internal/platformtest",
 		[]string{"TestDecisionKilledAtEveryWrite", "TestExpiryKilledAtEveryWrite"},
 	},
 	{
-		"34", "the owner of a lane dies at any commit while calls of a tree wait for approvals", "services/control/loop",
+		"34", "the owner of a lane dies at any commit while calls of a tree wait for approvals",
+		"services/control/loop",
 		[]string{"TestGateSurvivesADeathAtEveryCommit"},
 	},
 }

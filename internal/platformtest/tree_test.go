@@ -43,8 +43,8 @@ func leaf(name string, seconds int) string {
 	return fmt.Sprintf("sleep %ds;add effects %s;echo %s", seconds, name, name)
 }
 
-// atCommit calls f before, or after, the nth commit of a replica, or another write of the ops, and reports whether there
-// was one. Commits take a moment, so that what several loops want at once is merged.
+// atCommit calls f before, or after, the nth commit of a replica, or write of the ops, and reports whether there was
+// one. Commits take a moment, so that what several loops want at once is merged.
 func (w *world) atCommit(
 	p *platformtest.Platform, n int64, after bool, f func() error, ops ...string,
 ) (met *atomic.Bool) {

@@ -28,6 +28,14 @@ func NewPolicy(agent string, rules []Rule) *Policy {
 	return p
 }
 
+// Tool is what a call is of.
+type Tool struct {
+	Name string
+	// Own says that the tool is a part of the loop itself, by which it ends or activates a skill. No pattern is about
+	// it, only a rule that has its name.
+	Own bool
+}
+
 // Verdict is what rules say of a call.
 type Verdict struct {
 	Do   Do
@@ -38,10 +46,10 @@ type Verdict struct {
 // Judge is what the policies say of a call, the strictest of them: deny before ask before allow. Within a policy the
 // first rule that holds counts. args is the JSON of the call's arguments as they were understood. The answer depends on
 // nothing else, so that whoever asks again is told the same.
-func Judge(policies []*Policy, tool string, args json.RawMessage) Verdict {
+func Judge(policies []*Policy, t Tool, args json.RawMessage) Verdict {
 	v := Verdict{Do: DoAllow}
 	for _, p := range policies {
-		do, ask := p.judge(tool, args)
+		do, ask := p.judge(t, args)
 		switch {
 		case do == DoDeny:
 			return Verdict{Do: DoDeny, Why: ask.String()}
@@ -53,19 +61,19 @@ func Judge(policies []*Policy, tool string, args json.RawMessage) Verdict {
 }
 
 // judge is what the first rule that holds says. A condition that cannot be told is taken for one that asks.
-func (p *Policy) judge(tool string, args json.RawMessage) (Do, Ask) {
+func (p *Policy) judge(t Tool, args json.RawMessage) (Do, Ask) {
 	if p == nil {
 		return DoAllow, Ask{}
 	}
 	for i, r := range p.rules {
-		if !r.matches(tool) {
+		if !r.matches(t) {
 			continue
 		}
 		ask := Ask{Agent: p.agent, Number: i + 1, Rule: r}
 		if p.conditions[i] == nil {
 			return r.Do, ask
 		}
-		holds, err := p.conditions[i].Holds(tool, args)
+		holds, err := p.conditions[i].Holds(t.Name, args)
 		if err != nil {
 			ask.Failed = fmt.Sprintf("its condition cannot be told: %v", err)
 			return DoAsk, ask

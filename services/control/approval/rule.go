@@ -68,8 +68,11 @@ type Rule struct {
 }
 
 // matches reports whether the rule speaks of a tool.
-func (r *Rule) matches(tool string) bool {
-	return slices.ContainsFunc(r.Tools, func(pattern string) bool { return glob(pattern, tool) })
+func (r *Rule) matches(t Tool) bool {
+	if t.Own {
+		return slices.Contains(r.Tools, t.Name)
+	}
+	return slices.ContainsFunc(r.Tools, func(pattern string) bool { return glob(pattern, t.Name) })
 }
 
 // glob matches a pattern in which * is any text.

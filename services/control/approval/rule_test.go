@@ -17,6 +17,8 @@ func rule(do approval.Do, when string, tools ...string) approval.Rule {
 	return approval.Rule{Tools: tools, When: when, Do: do}
 }
 
+var bash = approval.Tool{Name: "bash"}
+
 func TestJudge(t *testing.T) {
 	const args = `{"command":"rm -rf /","cwd":"","timeout":30,"ratio":0.5,"nested":{"list":[1,2]}}`
 	policy := rules(
@@ -42,7 +44,7 @@ func TestJudge(t *testing.T) {
 		{"a condition that cannot be told asks", "bash", `{}`, approval.DoAsk, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := approval.Judge([]*approval.Policy{policy}, c.tool, json.RawMessage(c.args))
+			got := approval.Judge([]*approval.Policy{policy}, approval.Tool{Name: c.tool}, json.RawMessage(c.args))
 			if got.Do != c.want || c.number > 0 && (len(got.Asks) != 1 || got.Asks[0].Number != c.number) {
 				t.Errorf("got %+v", got)
 			}
@@ -50,9 +52,25 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A pattern is not about what is a part of the loop itself: an agent whose tools all ask must be able to end.
+func TestPatternsAreNotAboutTheLoopsOwnTools(t *testing.T) {
+	for pattern, want := range map[string]approval.Do{
+		"*": approval.DoAllow, "fin*": approval.DoAllow, "finish": approval.DoAsk,
+	} {
+		p := rules(rule(approval.DoAsk, "", pattern))
+		got := approval.Judge([]*approval.Policy{p}, approval.Tool{Name: "finish", Own: true}, nil)
+		if got.Do != want {
+			t.Errorf("a rule about %s: %+v", pattern, got)
+		}
+		if got := approval.Judge([]*approval.Policy{p}, approval.Tool{Name: "finish"}, nil); got.Do != approval.DoAsk {
+			t.Errorf("a rule about %s, of another's tool: %+v", pattern, got)
+		}
+	}
+}
+
 func TestConditionThatFailsIsSaid(t *testing.T) {
 	p := rules(rule(approval.DoDeny, `args.missing == 1`, "bash"))
-	got := approval.Judge([]*approval.Policy{p}, "bash", json.RawMessage(`{"command":"x"}`))
+	got := approval.Judge([]*approval.Policy{p}, bash, json.RawMessage(`{"command":"x"}`))
 	if got.Do != approval.DoAsk || !strings.Contains(got.Asks[0].Failed, "missing") {
 		t.Errorf("got %+v", got)
 	}
@@ -62,7 +80,7 @@ func TestConditionThatCostsTooMuchAsks(t *testing.T) {
 	p := rules(rule(approval.DoAllow, `args.list.all(x, args.list.all(y, args.list.all(z, x + y + z >= 0)))`, "bash"))
 	list := "[0" + strings.Repeat(",0", 2000) + "]"
 	began := time.Now()
-	got := approval.Judge([]*approval.Policy{p}, "bash", json.RawMessage(`{"list":`+list+`}`))
+	got := approval.Judge([]*approval.Policy{p}, bash, json.RawMessage(`{"list":`+list+`}`))
 	if got.Do != approval.DoAsk || !strings.Contains(got.Asks[0].Failed, "cost") {
 		t.Errorf("got %+v", got)
 	}
@@ -76,7 +94,7 @@ func TestStrictestPolicyWins(t *testing.T) {
 	ask := approval.NewPolicy("parent", []approval.Rule{rule(approval.DoAsk, "", "bash")})
 	deny := approval.NewPolicy("root", []approval.Rule{rule(approval.DoDeny, `args.command == "x"`, "bash")})
 	judge := func(command string, all ...*approval.Policy) approval.Verdict {
-		return approval.Judge(all, "bash", json.RawMessage(`{"command":"`+command+`"}`))
+		return approval.Judge(all, bash, json.RawMessage(`{"command":"`+command+`"}`))
 	}
 	if got := judge("x", allow, ask, deny); got.Do != approval.DoDeny || !strings.Contains(got.Why, "rule 1 of root") {
 		t.Errorf("got %+v", got)

@@ -108,7 +108,7 @@ func (l *loop) hear(ctx context.Context, timer *time.Timer, leave <-chan struct{
 
 // pace is when to look at the calls again.
 func (l *loop) pace() time.Duration {
-	if l.end.stop != nil || l.row.Stalls > 0 {
+	if l.end.stop != nil || l.row.Stalls > 0 || !l.turn.undecided.IsZero() {
 		return sweepSoon
 	}
 	pace := sweepEvery

@@ -58,11 +58,21 @@ func (l *loop) judge(a tool.Asked) (approval.Verdict, json.RawMessage, error) {
 	if len(l.as.rules) == 0 {
 		return approval.Verdict{Do: approval.DoAllow}, nil, nil
 	}
-	args, err := json.Marshal(a.Call.Request)
+	args, err := a.Call.Arguments()
 	if err != nil {
 		return approval.Verdict{}, nil, fmt.Errorf("encoding a call's arguments: %w", err)
 	}
-	return approval.Judge(l.as.rules, a.Call.Tool.Name, args), args, nil
+	t := approval.Tool{Name: a.Call.Tool.Name, Own: a.Call.Tool.Own}
+	return approval.Judge(l.as.rules, t, args), args, nil
+}
+
+// digest is that of what a call asks for, as it would be sent.
+func (l *loop) digest(a tool.Asked) ([]byte, error) {
+	request, err := json.Marshal(a.Call.Request)
+	if err != nil {
+		return nil, fmt.Errorf("encoding a call's request: %w", err)
+	}
+	return approval.Digest(a.Call.Tool.Name, request, l.cwd()), nil
 }
 
 // deny refuses the calls of an answer that rules deny. It depends on the answer and the definition alone, so that a
@@ -116,7 +126,10 @@ func (l *loop) gateAll(ctx context.Context, s *lane.Step, asked []tool.Asked) er
 		if granted(grants, c.Tool, v.Asks) {
 			continue
 		}
-		a := l.approvalOf(*c, asked[c.Index], args)
+		a, err := l.approvalOf(*c, asked[c.Index], args)
+		if err != nil {
+			return err
+		}
 		a.Subject.Asks, a.Subject.Requesters, a.Timeout = v.Asks, by, approval.Timeout(v.Asks)
 		a.Left = a.Timeout
 		c.Approval = a.ID
@@ -147,11 +160,15 @@ func granted(grants []approval.Grant, tool string, asks []approval.Ask) bool {
 }
 
 // approvalOf is what is asked about a call, but for the rules that ask.
-func (l *loop) approvalOf(c call.Call, asked tool.Asked, args json.RawMessage) approval.Approval {
-	a := approval.Approval{
+func (l *loop) approvalOf(c call.Call, asked tool.Asked, args json.RawMessage) (a approval.Approval, err error) {
+	digest, err := l.digest(asked)
+	if err != nil {
+		return a, err
+	}
+	a = approval.Approval{
 		ID: ident.New(), Tenant: l.tree.key.Tenant, LaneID: l.row.LaneID, SessionID: l.row.SessionID, LoopID: l.row.ID,
 		Turn: l.row.Turn, CallID: c.ID, Key: l.tree.key, RootID: l.row.RootID,
-		Digest: approval.Digest(c.Tool, args, l.cwd()),
+		Digest: digest,
 		Subject: approval.Subject{
 			Call: c.ID, Tool: c.Tool, Cwd: l.cwd(), Path: l.path(),
 		},
@@ -163,7 +180,7 @@ func (l *loop) approvalOf(c call.Call, asked tool.Asked, args json.RawMessage) a
 	a.Subject.Show(args, diff, func(s string) string {
 		return tool.Clean(tool.Answer{Text: s}, l.as.secrets).(tool.Answer).Text
 	})
-	return a
+	return a, nil
 }
 
 // path is the agents from the submission's own to this one.
@@ -261,10 +278,8 @@ func (l *loop) lookAtGates(ctx context.Context) error {
 	}
 	rows, err := l.tree.deps.Store.TurnApprovals(ctx, l.row.ID, l.row.Turn)
 	if err != nil {
-		l.tree.deps.Log.Warn("reading approvals failed, trying again", "session_id", l.row.SessionID, "error", err)
-		return l.fails(&l.turn.undecided, err)
+		return l.undecided(err)
 	}
-	l.turn.undecided = time.Time{}
 	byID := map[string]approval.Approval{}
 	for _, a := range rows {
 		byID[a.ID] = a
@@ -278,32 +293,44 @@ func (l *loop) lookAtGates(ctx context.Context) error {
 			a = c.gate.Approval
 			a.State, a.Comment = approval.Withdrawn, "its record is gone"
 		}
-		if err := l.lookAtGate(ctx, c, a); err != nil {
+		if unread, err := l.lookAtGate(ctx, c, a); err != nil {
 			return err
+		} else if unread != nil {
+			return l.undecided(unread)
 		}
 	}
+	l.turn.undecided = time.Time{}
 	return nil
 }
 
-func (l *loop) lookAtGate(ctx context.Context, c *toolCall, a approval.Approval) (err error) {
+// undecided says that the next look tries again. It is an error when that has lasted.
+func (l *loop) undecided(err error) error {
+	l.tree.deps.Log.Warn("looking at approvals failed, trying again", "session_id", l.row.SessionID, "error", err)
+	return l.fails(&l.turn.undecided, err)
+}
+
+// lookAtGate lets a call go or ends it, if it has been decided about. unread is for what the next look is to try again.
+func (l *loop) lookAtGate(ctx context.Context, c *toolCall, a approval.Approval) (unread, err error) {
 	if l.end.stop != nil {
-		return nil // the call is withdrawn
+		return nil, nil // the call is withdrawn
 	}
 	if a.State == approval.Open && a.Timeout > 0 && a.Left <= 0 {
 		if a, err = l.tree.deps.Store.ExpireApproval(ctx, a.ID); err != nil {
-			l.tree.deps.Log.Warn("ending an approval failed, trying again", "session_id", l.row.SessionID, "error", err)
-			return l.fails(&l.turn.undecided, err)
+			return err, nil
 		}
 	}
 	c.gate = newGate(a)
 	switch {
 	case a.State == approval.Open:
-		return nil
+		return nil, nil
 	case a.Allows():
-		return l.letGo(ctx, c)
+		if _, err := l.asks(ctx); err != nil {
+			return err, nil
+		}
+		return nil, l.letGo(ctx, c)
 	}
 	l.decided(c, false)
-	return l.conclude(ctx, c, call.Done, refusal(&a))
+	return nil, l.conclude(ctx, c, call.Done, refusal(&a))
 }
 
 // refusal is what the model is told of a call that is not made.
@@ -331,12 +358,16 @@ func refusal(a *approval.Approval) tool.Failure {
 func (l *loop) letGo(ctx context.Context, c *toolCall) error {
 	a, asks := c.gate.Approval, c.gate.Told
 	asked, err := l.requestOf(ctx, c)
-	var args json.RawMessage
+	var digest []byte
 	if err == nil {
-		args, err = json.Marshal(asked.Call.Request)
+		digest, err = l.digest(asked)
 	}
 	l.decided(c, false)
-	if err != nil || !bytes.Equal(approval.Digest(c.Tool, args, l.cwd()), a.Digest) {
+	if err == nil && asked.Call.Gone() && !bytes.Equal(digest, a.Digest) {
+		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "TOOL_GONE", Message: "Not run: the tool of which " +
+			"this call was approved is not offered any more"})
+	}
+	if err != nil || !bytes.Equal(digest, a.Digest) {
 		l.tree.deps.Log.Error("a call is not the one that was approved, it is not made", "call_id", c.ID, "tool",
 			c.Tool, "session_id", l.row.SessionID, "approval_id", a.ID, "error", err)
 		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "APPROVAL_DIGEST", Message: "Not run: what would " +

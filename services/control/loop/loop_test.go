@@ -16,6 +16,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -717,6 +718,20 @@ func (c *countingStore) TurnCalls(ctx context.Context, loopID string, turn int) 
 		return nil, err
 	}
 	return c.Store.TurnCalls(ctx, loopID, turn)
+}
+
+func (c *countingStore) TurnApprovals(ctx context.Context, loopID string, turn int) ([]approval.Approval, error) {
+	if err := c.failure("TurnApprovals"); err != nil {
+		return nil, err
+	}
+	return c.Store.TurnApprovals(ctx, loopID, turn)
+}
+
+func (c *countingStore) ExpireApproval(ctx context.Context, id string) (approval.Approval, error) {
+	if err := c.failure("ExpireApproval"); err != nil {
+		return approval.Approval{}, err
+	}
+	return c.Store.ExpireApproval(ctx, id)
 }
 
 func (c *countingStore) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {

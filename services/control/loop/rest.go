@@ -28,9 +28,10 @@ type rested struct {
 	has   bool      // something to write, soon
 }
 
-// restsNow reports whether all that is open of the turn waits for decisions, and when the first of these is due.
+// restsNow reports whether all that is open of the turn waits for decisions, and when the first of these is due. What
+// could not be looked at may have been decided.
 func (l *loop) restsNow() (at rested, ok bool) {
-	if l.end.stop != nil || l.turn.open == 0 || l.turn.last != nil {
+	if l.end.stop != nil || l.turn.open == 0 || l.turn.last != nil || !l.turn.undecided.IsZero() {
 		return at, false
 	}
 	at = rested{mail: l.looked, until: l.ends, has: l.hasPending()}

@@ -17,9 +17,23 @@ type Call struct {
 	Tool    *Tool
 	Request Request
 
-	notes   []string // for the model: what was taken in another way than it was written
-	ignored []string // arguments that the tool does not have
+	args    json.RawMessage // as they were understood, if Request does not have them by name; nil otherwise
+	gone    bool            // the tool is not offered any more
+	notes   []string        // for the model: what was taken in another way than it was written
+	ignored []string        // arguments that the tool does not have
 }
+
+// Arguments are the arguments as they were understood, by name, for those who judge or show a call. What Request is
+// made of them is no concern of theirs.
+func (c Call) Arguments() (json.RawMessage, error) {
+	if c.args != nil {
+		return c.args, nil
+	}
+	return json.Marshal(c.Request)
+}
+
+// Gone reports whether the tool is not offered any more, so that what the call would do is not known.
+func (c Call) Gone() bool { return c.gone }
 
 // Command is the command line that the call runs, "" when it runs none of its own.
 func (c Call) Command() string {
@@ -52,7 +66,11 @@ func (t *Tool) parse(args json.RawMessage) (Call, error) {
 	if len(problems) > 0 {
 		return Call{}, refuse(t.Name, problems, args)
 	}
-	return Call{Tool: t, Request: req, notes: clean.notes, ignored: clean.ignored}, nil
+	c := Call{Tool: t, Request: req, notes: clean.notes, ignored: clean.ignored}
+	if t.How.makes {
+		c.args = body
+	}
+	return c, nil
 }
 
 // noNUL are the problems with arguments that systems take for the end of a text.

@@ -31,6 +31,8 @@ func Accepted(b model.Block, kind Kind, safety Safety) Asked {
 	return Asked{Block: b, Call: Call{
 		Tool:    &Tool{Spec: Spec{Name: b.Tool, Safety: safety, How: how}},
 		Request: CallTool{Tool: b.Tool, Args: b.Args}, // the executor may have the tool yet
+		args:    b.Args,
+		gone:    true,
 	}}
 }
 

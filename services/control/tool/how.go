@@ -41,6 +41,7 @@ type Request any
 type How struct {
 	kind   Kind
 	parse  func(args []byte) (Request, error)
+	makes  bool // the request is made of the arguments, and does not have them by name
 	check  func(Request) []string
 	decode func(body []byte) (Reply, error)
 	render func(Request, Reply) (Result, bool)
@@ -61,7 +62,7 @@ func ByExecutor[Q Request, R Reply](render func(Q, R) Result) How { return typed
 // JSON; its error is told to the model. render shows what it came to.
 func ByCommand(line func(args []byte) (Exec, error), render func(Exec, ExecReply) Result) How {
 	h := typed(KindExecutor, render)
-	h.parse = func(args []byte) (Request, error) { return line(args) }
+	h.parse, h.makes = func(args []byte) (Request, error) { return line(args) }, true
 	return h
 }
 

@@ -57,9 +57,9 @@ func (o Offered) Check() error {
 // Tool is the tool that models are offered. source says which executor has it.
 func (o Offered) Tool(source string) (*Tool, error) {
 	how := typed(KindExecutor, renderSaid)
-	how.parse = func(args []byte) (Request, error) {
+	how.parse, how.makes = func(args []byte) (Request, error) {
 		return CallTool{Tool: o.Name, Args: args, Timeout: o.Timeout}, nil
-	}
+	}, true
 	return Define(Spec{
 		Name: o.Name, Description: o.Description, Schema: o.Schema, Safety: o.Safety, Source: source, How: how,
 	})
@@ -134,7 +134,7 @@ func renderSaid(_ CallTool, s Said) Result { return s.Show() }
 // Absent is a tool that an agent names and no executor offers to it. Models are told so, and calls of it fail.
 func Absent(name, why string) (*Tool, error) {
 	how := typed[CallTool, Said](KindControl, renderSaid)
-	how.parse = func(args []byte) (Request, error) { return CallTool{Tool: name, Args: args}, nil }
+	how.parse, how.makes = func(args []byte) (Request, error) { return CallTool{Tool: name, Args: args}, nil }, true
 	how.run = func(context.Context, Call) (Reply, error) {
 		return Said{Text: "The call was not made: " + why, IsError: true}, nil
 	}

@@ -122,7 +122,7 @@ func DecodeImage(text string) ([]byte, bool) {
 // arguments, which are JSON; its error is told to the model.
 func ByServer(ask func(args []byte) (ServerCall, error), render func(ServerReply) Result) How {
 	h := typed(KindExecutor, func(_ ServerCall, r ServerReply) Result { return render(r) })
-	h.parse = func(args []byte) (Request, error) { return ask(args) }
+	h.parse, h.makes = func(args []byte) (Request, error) { return ask(args) }, true
 	return h
 }
 
