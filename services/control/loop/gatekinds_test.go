@@ -38,7 +38,7 @@ func TestCommandOfACallerIsGated(t *testing.T) {
 		sub = b.shell("echo y")
 		b.decide(b.asked(), denied("no"))
 		got := b.wait(sub.ID)
-		if got.Outcome != lane.Failed || got.Reason != "DENIED" || !strings.Contains(got.Message, "denied by alice: no") {
+		if got.Outcome != lane.Failed || got.Reason != "DENIED" || !strings.Contains(got.Message, "by alice: no") {
 			t.Errorf("settled %s %s %s", got.Outcome, got.Reason, got.Message)
 		}
 		if got := strings.Join(b.executor.ran, ","); got != "echo x" {
@@ -109,7 +109,8 @@ func TestApprovedToolIsGone(t *testing.T) {
 		b.parked(sub)
 		b.executor.tools = nil
 		b.decide(a)
-		if got := b.wait(sub.ID); !strings.Contains(got.Text, "the tool of which this call was approved is not offered") {
+		got := b.wait(sub.ID)
+		if !strings.Contains(got.Text, "the tool of which this call was approved is not offered any more") {
 			t.Errorf("settled %s: %q", got.Outcome, got.Text)
 		}
 	})
