@@ -145,8 +145,8 @@ func TestWhatMayBeAbsent(t *testing.T) {
 	if err := os.Unsetenv("PAWL_PROVIDERS"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, got "+
-		"\"soap\"\n")
+	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, "+
+		"gemini, bedrock-converse, got \"soap\"\n")
 }
 
 // A provider that there is not ends the start, as any bad definition does. A key that is missing is told once, and the

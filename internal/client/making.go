@@ -70,7 +70,7 @@ func (o *connection) createCommand() *cobra.Command {
 		Use: "create AGENT/INSTANCE[/SESSION]", Short: "Make a session before its first prompt", Args: cli.Args(1),
 		Long: "Make a session before its first prompt. Made again with the same labels and metadata, it is the same " +
 			"session.",
-		Example: `control sessions create reviewer/42 --label team=core --metadata '{"ticket": 7}'`,
+		Example: `control sessions create reviewer/42 --label team=core --metadata '{"id": 7}'`,
 	})
 	c.RunE = func(c *cobra.Command, args []string) error {
 		key := sessionKey(args[0])

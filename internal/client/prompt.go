@@ -39,7 +39,7 @@ func promptCommand(o *connection) *cobra.Command {
 		Example: `control prompt shell "uname -a"` + "\n" +
 			"git diff | control prompt reviewer - > review.md\n" +
 			`control prompt shell "uname -a" -o json | jq -r .result.text` + "\n" +
-			`control prompt reviewer "Is this a bug?" --image shot.png --result-schema verdict.json | jq .bug` + "\n" +
+			`control prompt reviewer "A bug?" --image shot.png --result-schema bug.json` + "\n" +
 			`control prompt reviewer --instance 42 --steer "look at the tests first"`,
 		RunE: func(c *cobra.Command, args []string) error {
 			key.Agent = args[0]

@@ -208,7 +208,8 @@ type brokenModels struct{}
 func (brokenModels) Model(ref model.Ref) (model.Model, error) {
 	switch ref.ID {
 	case "broken":
-		return broken{}, nil
+		m, err := platformtest.Models{}.Model(model.Ref{Provider: ref.Provider, ID: "shell"})
+		return broken{m}, err
 	case "worse":
 		panic("not even this")
 	}

@@ -132,6 +132,20 @@ func (u unwalled) CreateTicket(ctx context.Context, k auth.Ticket, life time.Dur
 	return u.Store.CreateTicket(ctx, k, life)
 }
 
+func (u unwalled) CreateSession(ctx context.Context, n session.New) (session.Session, bool, error) {
+	n.Key = key(n.Key)
+	return u.Store.CreateSession(ctx, n)
+}
+
+func (u unwalled) UpdateSession(ctx context.Context, _, id string, c session.Change) (session.Session, error) {
+	return u.Store.UpdateSession(ctx, session.DefaultTenant, id, c)
+}
+
+func (u unwalled) ForkSession(ctx context.Context, f session.Fork) (session.Session, error) {
+	f.Key = key(f.Key)
+	return u.Store.ForkSession(ctx, f)
+}
+
 func (u unwalled) GetApproval(ctx context.Context, _, id string) (approval.Approval, error) {
 	return u.Store.GetApproval(ctx, session.DefaultTenant, id)
 }
@@ -169,6 +183,7 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[session.Key](), reflect.TypeFor[session.Filter](), reflect.TypeFor[submission.Admission](),
 	reflect.TypeFor[deletion.Deletion](), reflect.TypeFor[auth.Token](), reflect.TypeFor[auth.Ticket](),
 	reflect.TypeFor[audit.Filter](), reflect.TypeFor[approval.Filter](), reflect.TypeFor[approval.Decision](),
+	reflect.TypeFor[session.New](), reflect.TypeFor[session.Fork](),
 }
 
 const (
@@ -182,6 +197,7 @@ const (
 // boundBy is what keeps those methods to rows of one tenant that are told none.
 var boundBy = map[string]string{
 	"Entries": byID, "Events": byID, "ListSubmissions": byID, "EventHeads": byID, "Settled": byID,
+	"Image": byID, "LoopCalls": byID,
 	"FindToken": callers, "UseTicket": callers, "ClusterSecret": callers, "ExtendToken": callers,
 	"GetExecutor": shared, "ListExecutors": shared, "PutDefinition": shared, "GetDefinition": shared,
 	"CreateTenant": operator, "GetTenant": operator, "ListTenants": operator, "SuspendTenant": operator,
@@ -196,6 +212,7 @@ var boundBy = map[string]string{
 	"Shared": platform, "SplitDeletion": platform, "TakeDeletions": platform, "TakeOver": platform,
 	"TurnApprovals": platform, "ExpireApproval": platform, "LaneGrants": platform, "TurnCalls": platform,
 	"Unended": platform, "WaitingCalls": platform, "PauseModel": platform, "ModelPause": platform,
+	"LastSummary": platform, "Steers": platform,
 }
 
 // Every method of the stores is told a tenant, or it is known what it is bound by instead. What is told a tenant

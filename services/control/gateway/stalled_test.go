@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/control/gateway"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -262,7 +263,14 @@ func TestStalledReadersHoldLittle(t *testing.T) {
 	for range 6 {
 		prompt()
 	}
-	with := heap()
+	with, steady := heap(), 0
+	for range await.Ticks(t.Context(), 100*time.Millisecond) { // what readers are on the way to writing is let go of
+		if now := heap(); now < with-with/100 {
+			with, steady = now, 0
+		} else if steady++; steady == 10 {
+			break
+		}
+	}
 	for _, c := range conns {
 		_ = c.Close()
 	}
