@@ -88,6 +88,10 @@ func (f *Following) left(ctx context.Context, unstarted bool) (bool, error) {
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("looking whether the submission has settled: %w", err)
+	case now.Status == Joined && !unstarted: // the event that tells it may be among those that were deleted
+		f.host = now.Host
+		f.Submission.Status, f.Submission.Host = Joined, now.Host
+		return false, nil
 	case now.Status != SettledStatus, unstarted && !now.StartedAt.IsZero():
 		return false, nil
 	}

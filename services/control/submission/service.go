@@ -115,6 +115,14 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if err := in.check(); err != nil {
 		return Admission{}, err
 	}
+	// What begins at once has the same bytes as what a later owner reads: a model's prompt begins with some of them.
+	text, err := in.Options.Encode()
+	if err == nil {
+		in.Options, err = lane.DecodeOptions(text)
+	}
+	if err != nil {
+		return Admission{}, err
+	}
 	said, err := in.message(ctx)
 	if err != nil {
 		return Admission{}, err

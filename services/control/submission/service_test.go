@@ -128,3 +128,55 @@ func TestFollowersGetTheEventsOfTheTree(t *testing.T) {
 		t.Errorf("what is no root has %d events", len(got))
 	}
 }
+
+// joined is a database with a submission that has joined another.
+type joined struct{ Reader }
+
+func (joined) GetSubmission(context.Context, string, string) (Submission, error) {
+	return Submission{Status: Joined, Host: "host"}, nil
+}
+
+// Whoever follows a submission that has joined another sees the end of that, although the events up to there were
+// deleted meanwhile.
+func TestFollowersOutliveTheEventOfAJoin(t *testing.T) {
+	s := NewService(joined{}, pinned{}, nil, nil, nil)
+	f := Following{service: s, Submission: Submission{Loop: lane.Loop{ID: "s"}}}
+	if over, err := f.left(t.Context(), false); over || err != nil {
+		t.Fatal(over, err)
+	}
+	end := []event.Event{{Seq: 9, SubmissionID: "host", Type: event.Settled}}
+	if got := f.mine(end); len(got) != 1 || f.Submission.Host != "host" {
+		t.Errorf("it sees %v of %+v", got, f.Submission)
+	}
+}
+
+// keeping keeps what is admitted.
+type keeping struct {
+	Reader
+	options *lane.Options
+}
+
+func (a keeping) Admit(_ context.Context, of Admission) (Admitted, error) {
+	*a.options = of.Options
+	return Admitted{Lease: &lane.Lease{Loops: make([]lane.Loop, 1)}}, nil
+}
+
+// A schema has the same bytes for whoever begins a submission and for whoever takes it over.
+func TestOptionsAreAdmittedAsTheyAreStored(t *testing.T) {
+	var got lane.Options
+	s := NewService(keeping{options: &got}, pinned{}, nil, &worker{}, nil)
+	key := session.Key{Agent: "a", Instance: "i"}
+	_, err := s.Submit(t.Context(), Input{Key: key, Message: "m", Options: lane.Options{
+		ResultSchema: []byte(`{"type": "object", "description": "<x>"}`),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := got.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if later, err := lane.DecodeOptions(text); err != nil || string(later.ResultSchema) != string(got.ResultSchema) {
+		t.Errorf("%s begins, and %s is taken over: %v", got.ResultSchema, later.ResultSchema, err)
+	}
+}
