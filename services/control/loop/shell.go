@@ -46,7 +46,7 @@ func shellCall(id, name string, sh lane.Shell) (model.Message, error) {
 	}
 	if n := sh.Timeout; n > 0 {
 		if n == math.Trunc(n) {
-			n += 0.001 // a whole number of thousands is taken as milliseconds of a model that has the unit wrong
+			n -= 0.001 // a whole number of thousands is taken as milliseconds of a model that has the unit wrong
 		}
 		args["timeout"] = n
 	}

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/approval"
@@ -115,5 +116,28 @@ func TestShellThatIsDenied(t *testing.T) {
 			t.Errorf("settled %+v after %q", got, b.executor.ran)
 		}
 		b.expect(b.wait(b.submit("s", "say: on").ID), lane.Completed, "on")
+	})
+}
+
+// A command may run for as long as its caller may say.
+func TestShellForAsLongAsPossible(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, agent.Shell())
+		var within float64
+		b.executor.on = func(o *call.Order) tool.Reply {
+			within = o.Request.(tool.Exec).TimeoutSeconds
+			return echo(o)
+		}
+		for _, want := range []time.Duration{time.Second, 2000 * time.Second, 24 * time.Hour} {
+			got, err := b.service.Shell(t.Context(), submission.Input{Key: key("s")},
+				submission.Command{Text: "echo hi", Timeout: want})
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.expect(b.wait(got.Submission.ID), lane.Completed, "hi")
+			if s := want.Seconds(); within > s || within < s-0.01 {
+				t.Errorf("it may run for %v seconds, want %v", within, want)
+			}
+		}
 	})
 }
