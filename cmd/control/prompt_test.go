@@ -313,10 +313,12 @@ func TestReloadWarns(t *testing.T) {
 	start(t, ".pawl", "--executor", "none")
 	write(t, "---\nmodel: offline/shel\n---\n", "agents", "typo.md")
 	write(t, "---\nmodel: offline/shell\ntenants: [acme]\n---\n", "agents", "theirs.md")
+	write(t, "---\nmodel: offline/shell\ncompaction: {model: offline/shel}\n---\n", "agents", "long.md")
 	for _, first := range []bool{true, false} {
 		got, stderr, err := invoke(t, "agents", "reload")
 		if err != nil || strings.HasPrefix(got, "added:") != first ||
 			!strings.Contains(stderr, "warning: agent typo: its prompts will fail: ") ||
+			!strings.Contains(stderr, "warning: agent long: its conversations cannot be summarised: ") ||
 			!strings.Contains(stderr, "warning: agent theirs: it is for tenants that there are not: acme\n") {
 			t.Errorf("%v, %q, %q", err, got, stderr)
 		}

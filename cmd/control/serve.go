@@ -131,6 +131,11 @@ func (o *options) config(log *slog.Logger) (control.Config, error) {
 				log.Warn("an agent cannot fall back on a model", "agent", d.Name, "error", err)
 			}
 		}
+		if ref := d.Compacts().Model; ref != nil {
+			if err := models.Check(*ref); err != nil {
+				log.Warn("conversations of an agent cannot be summarised", "agent", d.Name, "error", err)
+			}
+		}
 	}
 	return cfg, nil
 }

@@ -284,7 +284,9 @@ func (p *printer) requested(r *pawlv1.ApprovalRequested) {
 		text = what(args)
 	}
 	p.note(fmt.Sprintf("[%s waits for an approval] %s", r.GetName(), oneLine(text, p.lineWidth())))
-	text = "  " + r.GetTo() + " may decide: `control approvals show|approve|deny " + r.GetApprovalId() + "`"
+	// A line of its own fits into 80 columns, and can be copied.
+	p.note("  `control approvals approve " + r.GetApprovalId() + "`, or show, or deny")
+	text = "  " + r.GetTo() + " may decide"
 	if r.GetUntil() != nil {
 		text += ", until " + clock(r.GetUntil().AsTime())
 	}

@@ -400,7 +400,7 @@ func TestPrinterTellsWhatWaits(t *testing.T) {
 		p.approval(&pawlv1.Event{Event: &pawlv1.Event_ApprovalRequested{ApprovalRequested: &pawlv1.ApprovalRequested{
 			ApprovalId: "a1", Name: "bash", To: "role:approver", Arguments: args,
 		}}})
-		want += "  role:approver may decide: `control approvals show|approve|deny a1`\n"
+		want += "  `control approvals approve a1`, or show, or deny\n  role:approver may decide\n"
 		if notes.String() != want {
 			t.Errorf("got %q, want %q", notes.String(), want)
 		}

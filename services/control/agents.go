@@ -53,6 +53,14 @@ func (a agents) modelless() (all []agent.Warning) {
 				all = append(all, agent.Warning{Agent: d.Name, Message: "it cannot fall back: " + err.Error()})
 			}
 		}
+		if ref := d.Compacts().Model; ref != nil {
+			if _, err := a.models.Model(*ref); err != nil {
+				a.log.Warn("conversations of an agent cannot be summarised", "agent", d.Name, "error", err)
+				all = append(all, agent.Warning{
+					Agent: d.Name, Message: "its conversations cannot be summarised: " + err.Error(),
+				})
+			}
+		}
 	}
 	return all
 }

@@ -114,9 +114,11 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 	return e, ok, nil
 }
 
-// Offering finds an executor from which a workspace would have a tool, connected or not: where it is bound, else one
-// that serves the tenant and has all wanted labels, those that are connected and take new work first. Without such a
-// one it is what the workspace is bound to, if it is, and ok is false.
+// Offering finds an executor from which a workspace would have a tool: where it is bound, connected or not; else one
+// that serves the tenant and has all wanted labels. One that is away, or takes no new work, counts only as long as
+// Place finds none at all: calls wait for it then. Otherwise they would go to one that does not have the tool, and stay
+// there.
+// Without such a one it is what the workspace is bound to, if it is, and ok is false.
 func (s *Service) Offering(ctx context.Context, w Wanted, name string) (e Executor, offer tool.Offered, ok bool,
 	err error,
 ) {
@@ -130,18 +132,17 @@ func (s *Service) Offering(ctx context.Context, w Wanted, name string) (e Execut
 	if err != nil {
 		return e, offer, false, err
 	}
-	var away *Executor
+	here := func(e Executor) bool { _, here := s.Local(e.ID); return here }
 	all = slices.DeleteFunc(all, func(e Executor) bool {
-		_, offers := e.Offers(name)
-		fit := offers && e.Serves(w.Tenant, s.SharedNone) && e.Has(w.Labels)
-		if fit && (!e.Connected() || e.Draining) && away == nil {
-			away = &e
-		}
-		return !fit
+		return !e.Serves(w.Tenant, s.SharedNone) || !e.Has(w.Labels)
 	})
-	e, ok = choose(all, w, func(e Executor) bool { _, here := s.Local(e.ID); return here })
-	if !ok && away != nil {
-		e, ok = *away, true
+	_, placed := choose(slices.Clone(all), w, here)
+	all = slices.DeleteFunc(all, func(e Executor) bool { _, offers := e.Offers(name); return !offers })
+	switch {
+	case placed:
+		e, ok = choose(all, w, here)
+	case len(all) > 0:
+		e, ok = all[0], true
 	}
 	if ok {
 		offer, ok = e.Offers(name)

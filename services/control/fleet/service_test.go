@@ -176,8 +176,10 @@ func TestOffering(t *testing.T) {
 	labelled.Labels = map[string]string{"gpu": "a100"}
 	theirs := offering("theirs", "other", "cad", "secret")
 	theirs.Tenant = "theirs"
+	away := offering("away", "", "cad", "mail")
+	away.Labels = map[string]string{"only": "away"}
 	s := NewService(store{all: []Executor{
-		offering("away", "", "cad", "mail"), offering("here", "other", "cad"), theirs, labelled,
+		away, offering("here", "other", "cad"), theirs, labelled,
 	}}, nobody)
 	for _, c := range []struct {
 		name string
@@ -185,7 +187,8 @@ func TestOffering(t *testing.T) {
 		of   string // the executor whose tool it is, "" for none
 	}{
 		{"cad", Wanted{}, "here"},
-		{"mail", Wanted{}, "away"}, // it comes back
+		{"mail", Wanted{}, ""}, // calls would go to another one, and stay there
+		{"mail", Wanted{Labels: map[string]string{"only": "away"}}, "away"}, // calls wait for it
 		{"secret", Wanted{}, ""},
 		{"secret", Wanted{Tenant: "theirs"}, "theirs"},
 		{"gpu", Wanted{Labels: map[string]string{"gpu": "a100"}}, "labelled"},
