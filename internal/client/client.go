@@ -44,7 +44,7 @@ func Commands(o Options) []*cobra.Command {
 	for _, command := range []func(*connection) *cobra.Command{
 		promptCommand, watchCommand, waitCommand, abortCommand, agentsCommand, executorsCommand, sessionsCommand,
 		submissionsCommand, approvalsCommand, deletionsCommand, filesCommand, execCommand, tokenCommand, tenantsCommand,
-		auditCommand, readyCommand,
+		modelsCommand, auditCommand, readyCommand,
 	} {
 		all = append(all, command(&connection{options: o}))
 	}

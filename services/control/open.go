@@ -68,5 +68,7 @@ func NewModels(file string, lookup agent.Lookup) (*model.Registry, error) {
 	apis := provider.APIs(nil)
 	apis[model.APIOffline] = offline.Open
 	getenv := func(name string) string { v, _ := lookup(name); return v }
-	return model.NewRegistry(config, model.Deps{APIs: apis, Known: provider.Known, Getenv: getenv}), nil
+	return model.NewRegistry(config, model.Deps{
+		APIs: apis, Known: provider.Known, Info: provider.Info, IDs: provider.IDs, Getenv: getenv,
+	}), nil
 }

@@ -109,7 +109,7 @@ func (p *plane) api() api.Deps {
 		Fleet:  p.Store, Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 		Audit:   p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
-		Approvals: approval.NewService(p.Store, p.worker),
+		Approvals: approval.NewService(p.Store, p.worker), Models: p.models(),
 	}
 }
 

@@ -88,6 +88,7 @@ type Deps struct {
 	Deletions   Deletions
 	Tenants     *tenancy.Service
 	Approvals   *approval.Service
+	Models      Models
 }
 
 // Register adds all services, health and reflection to a server.
@@ -102,6 +103,7 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterDeletionServiceServer(s, &deletions{deps: d})
 	pawlv1.RegisterTenantServiceServer(s, &tenants{deps: d})
 	pawlv1.RegisterApprovalServiceServer(s, &approvals{deps: d})
+	pawlv1.RegisterModelServiceServer(s, &models{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(s, h)

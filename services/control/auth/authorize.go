@@ -27,6 +27,7 @@ const (
 	ReadDeletions   Verb = "see what is deleted"
 	ReadTenants     Verb = "see the tenants"
 	ManageTenants   Verb = "make, suspend and delete tenants"
+	ReadModels      Verb = "see the models"
 	UseFiles        Verb = "read the files of sessions"
 	ChangeFiles     Verb = "change the files of sessions"
 	RunCommands     Verb = "run commands in the workspaces of sessions"
@@ -109,6 +110,7 @@ var rules = []Rule{
 		"pawl.v1.TenantService/CreateTenant", "pawl.v1.TenantService/SuspendTenant",
 		"pawl.v1.TenantService/ResumeTenant", "pawl.v1.TenantService/DeleteTenant",
 	}},
+	{ReadModels, "", operators, false, []string{"pawl.v1.ModelService/ListModels"}},
 	{UseFiles, User, operators, false, []string{
 		"pawl.v1.FileService/ReadFile", "pawl.v1.FileService/Stat", "pawl.v1.FileService/ReadDir",
 		"pawl.v1.FileService/Exists",

@@ -46,6 +46,10 @@ type Deps struct {
 	APIs map[API]Open
 	// Known is the catalogue of providers that need no configuration; nil knows none.
 	Known func(name string) (Provider, bool)
+	// Info is what is known about the model of an endpoint with this id; nil knows what the providers file says.
+	Info func(e Endpoint, id string) Info
+	// IDs are the ids of the models that the catalogue has of a provider; nil has none.
+	IDs func(provider string) []string
 	// Getenv reads the environment that keys come from.
 	Getenv func(string) string
 }
@@ -110,6 +114,21 @@ func (r *Registry) Check(ref Ref) error {
 
 // endpoint finds the provider of ref and its key.
 func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
+	e, keyEnv, err := r.place(ref)
+	if err != nil || keyEnv == "" {
+		return e, err
+	}
+	if e.Key = Secret(strings.TrimSpace(r.deps.Getenv(keyEnv))); e.Key == "" {
+		return Endpoint{}, ErrKeyMissing.With(
+			"model %s needs a key: set %s in the environment of control and start it again, or use offline/shell, "+
+				"which needs none",
+			ref, keyEnv)
+	}
+	return e, nil
+}
+
+// place finds the provider of ref, and the variable that holds its key.
+func (r *Registry) place(ref Ref) (e Endpoint, keyEnv string, err error) {
 	p, ok := r.config.Providers[ref.Provider]
 	m := p.Models[ref.ID]
 	p.Settings = m.Settings.over(p.Settings)
@@ -118,26 +137,14 @@ func (r *Registry) endpoint(ref Ref) (Endpoint, error) {
 		p, ok = p.or(known), ok || isKnown
 	}
 	p.API = cmp.Or(p.API, p.Cloud.api(ref.ID))
-	e := Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Cloud: p.Cloud, Settings: p.Settings, Info: m.Info}
+	e = Endpoint{Name: ref.Provider, BaseURL: p.BaseURL, Cloud: p.Cloud, Settings: p.Settings, Info: m.Info}
 	if _, spoken := r.deps.APIs[e.API]; !ok || !spoken {
-		return Endpoint{}, ErrUnknownProvider.With(
+		return Endpoint{}, "", ErrUnknownProvider.With(
 			"there is no provider %q, which model %s names; add it to the providers file of control with api and "+
 				"base_url, or use one of %s",
 			ref.Provider, ref, r.names())
 	}
-	if err := e.complete(ref, r.deps.Getenv); err != nil {
-		return Endpoint{}, err
-	}
-	if p.KeyEnv == "" {
-		return e, nil
-	}
-	if e.Key = Secret(strings.TrimSpace(r.deps.Getenv(p.KeyEnv))); e.Key == "" {
-		return Endpoint{}, ErrKeyMissing.With(
-			"model %s needs a key: set %s in the environment of control and start it again, or use offline/shell, "+
-				"which needs none",
-			ref, p.KeyEnv)
-	}
-	return e, nil
+	return e, p.KeyEnv, e.complete(ref, r.deps.Getenv)
 }
 
 // known is the offline provider and what the catalogue knows.

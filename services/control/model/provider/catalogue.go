@@ -3,6 +3,7 @@ package provider
 import (
 	"cmp"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -75,21 +76,48 @@ func provider(p catwalk.Provider) model.Provider {
 	return known(api, p.APIEndpoint, key)
 }
 
-// info translates a model. The catalogue's "in cached" is the price of writing the cache, "out cached" of reading it.
 func info(m catwalk.Model) model.Info {
 	return model.Info{
 		Window: m.ContextWindow, MaxOutput: m.DefaultMaxTokens,
-		Images: &m.SupportsImages, Thinks: &m.CanReason, Efforts: m.ReasoningLevels,
-		Price: &model.Price{
-			Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached,
-			CacheRead: m.CostPer1MOutCached,
-		},
+		Images: &m.SupportsImages, Thinks: &m.CanReason, Efforts: m.ReasoningLevels, Price: price(m),
 	}
 }
 
-// lookup is what is known about a model: what is configured comes first, then the provider's catalogue, then that of
+// price translates the prices of a model. The catalogue's "in cached" is the price of writing the cache, and its "out
+// cached" of reading it. Some of its providers have them the other way round, or prices of another kind: no provider
+// asks more for what it reads from its cache than for input, nor the price of output for what it writes to it.
+func price(m catwalk.Model) *model.Price {
+	p := &model.Price{
+		Input: m.CostPer1MIn, Output: m.CostPer1MOut, CacheWrite: m.CostPer1MInCached, CacheRead: m.CostPer1MOutCached,
+	}
+	if p.CacheRead > p.Input {
+		p.CacheRead, p.CacheWrite = p.CacheWrite, p.CacheRead
+		if p.CacheWrite == p.Output {
+			p.CacheWrite = 0
+		}
+	}
+	if read, ok := mended[m.ID]; ok && p.Input > 0 { // some providers sell no tokens
+		p.CacheRead = read
+	}
+	return p
+}
+
+// mended are prices of reading a cache that the catalogue has wrongly. Of gemini-3.5-flash it has 1, which is what
+// Google asks for keeping a million tokens for an hour; of every other Gemini it has a tenth of the input's price.
+var mended = map[string]float64{"gemini-3.5-flash": 0.15}
+
+// IDs are the ids of a provider's models in the catalogue, sorted, those without a date too.
+func IDs(name string) (ids []string) {
+	for id := range catalogue()[name].models {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// Info is what is known about a model: what is configured comes first, then the provider's catalogue, then that of
 // the API's own provider, because a proxy usually keeps the names.
-func lookup(e model.Endpoint, id string) model.Info {
+func Info(e model.Endpoint, id string) model.Info {
 	names := []string{e.Name}
 	switch e.Cloud.Kind {
 	case model.Vertex:

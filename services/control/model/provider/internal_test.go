@@ -1,8 +1,12 @@
 package provider
 
 import (
+	"math"
 	"net/http"
+	"strings"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/model"
 )
 
 func TestOverflowPhrases(t *testing.T) {
@@ -42,4 +46,32 @@ func FuzzErrorBody(f *testing.F) {
 			t.Error("an error without a text")
 		}
 	})
+}
+
+// Nobody asks more for what is read from a cache than for input. A Gemini's cache costs a tenth of that.
+func TestPricesOfTheCatalogue(t *testing.T) {
+	for name, e := range catalogue() {
+		for id, i := range e.models {
+			if i.Price.CacheRead > i.Price.Input {
+				t.Errorf("%s/%s: reading the cache costs %v, input %v", name, id, i.Price.CacheRead, i.Price.Input)
+			}
+			google := name == "gemini" || name == "vertexai" && strings.HasPrefix(id, "gemini-")
+			if google && math.Abs(i.Price.CacheRead*10-i.Price.Input) > 1e-9 {
+				t.Errorf("%s/%s: reading the cache costs %v, input %v", name, id, i.Price.CacheRead, i.Price.Input)
+			}
+			if google && i.Price.CacheWrite != 0 {
+				t.Errorf("%s/%s: writing the cache costs %v", name, id, i.Price.CacheWrite)
+			}
+		}
+	}
+	for ref, want := range map[model.Ref]model.Price{
+		{Provider: "gemini", ID: "gemini-3.7-flash"}:       {Input: 0.75, Output: 3.75, CacheRead: 0.075},
+		{Provider: "gemini", ID: "gemini-3.1-flash-lite"}:  {Input: 0.25, Output: 1.5, CacheRead: 0.025},
+		{Provider: "anthropic", ID: "claude-sonnet-4-6"}:   {Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75},
+		{Provider: "opencode-zen", ID: "claude-haiku-4-5"}: {Input: 1, Output: 5, CacheRead: 0.1, CacheWrite: 1.25},
+	} {
+		if got := Info(model.Endpoint{Name: ref.Provider}, ref.ID).Price; got == nil || *got != want {
+			t.Errorf("%s costs %+v, want %+v", ref, got, want)
+		}
+	}
 }

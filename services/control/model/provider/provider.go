@@ -92,7 +92,7 @@ func (o *opener) open(e model.Endpoint, id string) (model.Model, error) {
 	}
 	m := &languageModel{
 		target: wire.Target{
-			API: e.API, Ref: model.Ref{Provider: e.Name, ID: id}, Info: lookup(e, id),
+			API: e.API, Ref: model.Ref{Provider: e.Name, ID: id}, Info: Info(e, id),
 			Own:   e.BaseURL == "" || e.Cloud.Kind != "",
 			Extra: map[string][]byte{}, MaxImages: e.MaxImages,
 		},
