@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -48,14 +49,9 @@ var (
 	listShared = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
 		WHERE session_id = $1 AND seq > $2 AND seq <= $4 ORDER BY seq LIMIT $3`)
 	basesAfter  = reads(`SELECT base_id, upto FROM session_bases WHERE session_id = $1 AND upto > $2 ORDER BY upto`)
+	basesBack   = reads(`SELECT base_id, after, upto FROM session_bases WHERE session_id = $1 ORDER BY upto DESC`)
 	lastSummary = reads(`SELECT seq, submission_id, kind, body, created_at FROM entries
-		WHERE session_id = $1 AND kind = 'summary' ORDER BY seq DESC LIMIT 1`)
-	// The limit, which is session.MaxBases, has the session's rows found first: to begin with all summaries that there
-	// are seems cheap to a planner that knows of none.
-	lastShared = reads(`SELECT e.seq, e.submission_id, e.kind, e.body, e.created_at
-		FROM (SELECT base_id, after, upto FROM session_bases WHERE session_id = $1 ORDER BY upto DESC LIMIT 1000) b
-		JOIN entries e ON e.session_id = b.base_id AND e.kind = 'summary' AND e.seq > b.after AND e.seq <= b.upto
-		ORDER BY b.upto DESC, e.seq DESC LIMIT 1`)
+		WHERE session_id = $1 AND kind = 'summary' AND seq > $2 AND seq <= $3 ORDER BY seq DESC LIMIT 1`)
 )
 
 // afterAll is not below any id.
@@ -180,14 +176,27 @@ func (t *Tables) LastSummary(ctx context.Context, sessionID string) (e session.E
 	if !ident.IsUUID(sessionID) {
 		return e, false, nil
 	}
-	decode := func(r Row) (session.Entry, error) { return decodeEntry(r), nil }
-	for _, s := range []Statement{lastSummary, lastShared} { // what a fork shares comes before what it has
-		e, err = one(ctx, t.port, decode, session.ErrNotFound, s, sessionID)
-		if !errors.Is(err, session.ErrNotFound) {
-			return e, err == nil, wrap("read the last summary", err)
-		}
+	// What a fork shares comes before what it has. A join of both would be planned from its wrong end, at all summaries
+	// that there are.
+	e, ok, err = t.summary(ctx, sessionID, 0, math.MaxInt64)
+	if ok || err != nil {
+		return e, ok, err
 	}
-	return session.Entry{}, false, nil
+	bases, err := t.port.Query(ctx, basesBack, sessionID)
+	for i := 0; i < len(bases) && !ok && err == nil; i++ {
+		e, ok, err = t.summary(ctx, bases[i].text(0), bases[i].int(1), bases[i].int(2))
+	}
+	return e, ok, wrap("read the last summary", err)
+}
+
+// summary is the last one of a session's own entries after one of them, up to another.
+func (t *Tables) summary(ctx context.Context, of string, after, upTo int64) (e session.Entry, ok bool, err error) {
+	decode := func(r Row) (session.Entry, error) { return decodeEntry(r), nil }
+	e, err = one(ctx, t.port, decode, session.ErrNotFound, lastSummary, of, after, upTo)
+	if errors.Is(err, session.ErrNotFound) {
+		return session.Entry{}, false, nil
+	}
+	return e, err == nil, wrap("read the last summary", err)
 }
 
 // decodeEntry leaves no entry out: a conversation that lacks one is another conversation.
