@@ -2,6 +2,9 @@ package platformtest_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"testing"
@@ -9,6 +12,7 @@ import (
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/platformtest"
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
@@ -17,7 +21,7 @@ import (
 )
 
 // ruled are agents whose commands wait for an approval if they leave something that is guarded: of "timely" for ten
-// minutes, after which they run.
+// minutes, after which they run. "asks" asks about each sub-agent.
 func ruled() (all []agent.Definition) {
 	for _, name := range []string{"ruled", "timely"} {
 		d := agent.Shell()
@@ -29,7 +33,10 @@ func ruled() (all []agent.Definition) {
 		d.Approve = []approval.Rule{r}
 		all = append(all, d)
 	}
-	return all
+	asks := agent.Shell()
+	asks.Name = "asks"
+	asks.Approve = []approval.Rule{{Tools: []string{"task"}, Do: approval.DoAsk}}
+	return append(all, asks)
 }
 
 // guarded is a prompt of which one command waits for an approval, and the other one does not.
@@ -190,4 +197,64 @@ func TestExpiryKilledAtEveryWrite(t *testing.T) {
 	if !t.Failed() && expired == 0 {
 		t.Error("no approval was made to expire")
 	}
+}
+
+// What a session with a call that waits can be used for meanwhile: it is exported, and forked before the call; it is not
+// rewound, and is deleted with abort only. Then nothing is left to decide.
+func TestParkedSessionAsAThing(t *testing.T) {
+	within(t, func(w *world) {
+		sessions := pawlv1.NewSessionServiceClient(w.a.GRPC)
+		w.wait(w.a, w.submitTo(w.a, "ruled", "say: before"), "before")
+		id := w.submitTo(w.a, "ruled", guarded)
+		w.sleep(time.Minute)
+		a := w.opens(w.a)[0]
+		s := w.sessionID("ruled")
+		fork, err := sessions.ForkSession(w.Context(), &pawlv1.ForkSessionRequest{SessionId: s, Name: "fork"})
+		if err != nil || !fork.GetMoved() || fork.GetSession().GetForkedFrom().GetEntrySeq() != 2 {
+			w.Errorf("the fork: %v, %v", fork, err)
+		}
+		rewind := &pawlv1.RewindSessionRequest{SessionId: s, At: new(int64(2))}
+		if _, err := sessions.RewindSession(w.Context(), rewind); err == nil {
+			w.Error("it was rewound")
+		}
+		export, err := sessions.ExportSession(w.Context(), &pawlv1.ExportSessionRequest{SessionId: s})
+		if err != nil {
+			w.Fatal(err)
+		}
+		states := map[string]int{}
+		for {
+			item, err := export.Recv()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				w.Fatal(err)
+			}
+			if c := item.GetCall(); c != nil {
+				states[fmt.Sprint(c.GetState())]++
+			}
+		}
+		if len(states) != 2 {
+			w.Errorf("the export has calls %v", states)
+		}
+		deletions := pawlv1.NewDeletionServiceClient(w.a.GRPC)
+		of := &pawlv1.DeleteSessionRequest_SessionId{SessionId: s}
+		if _, err := deletions.DeleteSession(w.Context(), &pawlv1.DeleteSessionRequest{Session: of}); err == nil {
+			w.Error("it was deleted without abort")
+		}
+		_, err = deletions.DeleteSession(w.Context(), &pawlv1.DeleteSessionRequest{Session: of, Abort: true})
+		if err != nil {
+			w.Error(err)
+		}
+		w.sleep(10 * time.Minute)
+		if all := w.opens(w.a); len(all) > 0 {
+			w.Errorf("open: %v", all)
+		}
+		if _, err := w.approve(w.a, a); rpc.Reason(err) != "APPROVAL_NOT_FOUND" {
+			w.Errorf("the decision: %v", err)
+		}
+		if slices.Contains(w.effects(), "guarded") {
+			w.Errorf("%s ran", id)
+		}
+	})
 }

@@ -119,6 +119,12 @@ var beside = []struct {
 		"services/control/loop",
 		[]string{"TestGateSurvivesADeathAtEveryCommit"},
 	},
+	{
+		"34", "on a real Postgres an approval is decided at a replica that does not own the lane, whose owner may be " +
+			"dead",
+		"internal/platformtest",
+		[]string{"TestDecisionsOnTwoReplicas"},
+	},
 }
 
 // rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents,
