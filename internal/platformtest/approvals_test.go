@@ -199,8 +199,8 @@ func TestExpiryKilledAtEveryWrite(t *testing.T) {
 	}
 }
 
-// What a session with a call that waits can be used for meanwhile: it is exported, and forked before the call; it is not
-// rewound, and is deleted with abort only. Then nothing is left to decide.
+// What a session with a call that waits can be used for meanwhile: it is exported, and forked before the call. It is
+// not rewound, and is deleted with abort only; then nothing is left to decide.
 func TestParkedSessionAsAThing(t *testing.T) {
 	within(t, func(w *world) {
 		sessions := pawlv1.NewSessionServiceClient(w.a.GRPC)
