@@ -36,7 +36,7 @@ func (a agents) Reload() agent.Change {
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
-	c.Warnings = slices.Concat(a.modelless(), a.tenantless(), a.impatient())
+	c.Warnings = slices.Concat(a.modelless(), a.searchless(), a.tenantless(), a.impatient())
 	return c
 }
 
@@ -60,6 +60,23 @@ func (a agents) modelless() (all []agent.Warning) {
 					Agent: d.Name, Message: "its conversations cannot be summarised: " + err.Error(),
 				})
 			}
+		}
+	}
+	return all
+}
+
+// searchless tells of agents that are to search the web with models whose API has no search.
+func (a agents) searchless() (all []agent.Warning) {
+	for _, d := range a.All() {
+		for _, ref := range d.Models() {
+			m, err := a.models.Model(ref)
+			if !d.Search || err != nil || m.API().Searches() {
+				continue
+			}
+			a.log.Warn("a model of an agent cannot search the web", "agent", d.Name, "model", ref.String())
+			all = append(all, agent.Warning{
+				Agent: d.Name, Message: fmt.Sprintf("search: %s cannot search the web: its API has no search", ref),
+			})
 		}
 	}
 	return all

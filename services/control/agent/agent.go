@@ -90,6 +90,8 @@ type Definition struct {
 	Subagents []string `json:"subagents,omitempty"` // by name; the definitions are in Team
 	Skills    []string `json:"skills,omitempty"`    // by name, sorted; they are in SkillFolders
 	Limits    Limits   `json:"limits"`
+	// Search offers models their provider's own search of the web.
+	Search bool `json:"search,omitempty"`
 	// Compaction says when and how long conversations are summarised; nil is by default.
 	Compaction *Compaction `json:"compaction,omitempty"`
 	Expose     []Surface   `json:"expose"`

@@ -121,8 +121,8 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 		t.Fatalf("got %v, %v", c, err)
 	}
 	want := []string{
-		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, skills, " +
-			"subagents, compaction, limits, expose, approve, tenants",
+		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, search, " +
+			"skills, subagents, compaction, limits, expose, approve, tenants",
 		"a.md:4: cwd: must be text, got a number; put it in quotes",
 		"b/agent.md: agent b is defined in " + dir + "/b.md too",
 		"big.md: is larger than 1 MiB",

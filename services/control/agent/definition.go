@@ -36,6 +36,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("cwd", func(key string, n *yaml.Node) { p.cwd(d, key, n) }),
 			document.Key("env", func(key string, n *yaml.Node) { p.env(d, key, n) }),
 			document.Key("tools", func(key string, n *yaml.Node) { p.tools(d, key, n) }),
+			document.Key("search", func(key string, n *yaml.Node) { d.Search, _ = p.Bool(key, n) }),
 			document.Key("skills", func(key string, n *yaml.Node) { p.skills(d, key, n) }),
 			document.Key("subagents", func(key string, n *yaml.Node) { p.subagents(d, key, n) }),
 			document.Key("compaction", func(key string, n *yaml.Node) { p.compaction(d, key, n) }),

@@ -37,6 +37,7 @@ func TestDigestCoversEverythingSaid(t *testing.T) {
 		"description":   func(d *Definition) { d.Description = "x" },
 		"provider":      func(d *Definition) { d.Model.Provider = "x" },
 		"model":         func(d *Definition) { d.Model.ID = "x" },
+		"search":        func(d *Definition) { d.Search = true },
 		"thinking":      func(d *Definition) { d.Thinking = model.ThinkingLow },
 		"fallbacks":     func(d *Definition) { d.Fallbacks = []model.Ref{{Provider: "x", ID: "y"}} },
 		"sandbox":       func(d *Definition) { d.Sandbox.Kind = SandboxNone },

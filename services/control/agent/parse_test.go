@@ -141,18 +141,18 @@ func TestParseRefuses(t *testing.T) {
 	long := strings.Repeat("d", 1025)
 	for name, c := range map[string]struct{ front, want string }{
 		"unknown key": {"modle: a/b", "3: modle: unknown key; there are model, description, thinking, sandbox, cwd, " +
-			"env, tools, skills, subagents, compaction, limits, expose, approve, tenants"},
+			"env, tools, search, skills, subagents, compaction, limits, expose, approve, tenants"},
 		"unknown nested key": {
 			"limits:\n  turn: 3",
 			"4: limits.turn: unknown key; there are turns, tokens, cost_usd, timeout, attempts, calls",
 		},
 		"merge key": {"<<: {cwd: a}", "3: <<: unknown key; there are model, description, thinking, " +
-			"sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose, approve, tenants"},
+			"sandbox, cwd, env, tools, search, skills, subagents, compaction, limits, expose, approve, tenants"},
 		"key twice":     {"cwd: a\ncwd: b", "4: cwd: is given twice"},
 		"env key twice": {"env: {A: a, A: b}", "3: env.A: is given twice"},
 		"number as key": {"1: a", "3: keys must be text, got a number"},
 		"key that breaks lines": {"\"a\\nb\": c", "3: a?b: unknown key; there are model, description, thinking, " +
-			"sandbox, cwd, env, tools, skills, subagents, compaction, limits, expose, approve, tenants"},
+			"sandbox, cwd, env, tools, search, skills, subagents, compaction, limits, expose, approve, tenants"},
 		"description number":  {"description: 5", "3: description: must be text, got a number; put it in quotes"},
 		"description empty":   {"description:", "3: description: must be text, got nothing"},
 		"description list":    {"description: [a]", "3: description: must be text, got a list"},
@@ -450,5 +450,14 @@ func check(t *testing.T, err error, prefix, want string) {
 	}
 	if got, want := err.Error(), strings.Join(lines, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestParseSearch(t *testing.T) {
+	for front, want := range map[string]bool{"search: true\n": true, "search: false\n": false, "": false} {
+		d, err := Parse("x", "x.md", []byte("---\nmodel: offline/shell\n"+front+"---\n"), nil, nil)
+		if err != nil || d.Search != want {
+			t.Errorf("%q: %v, %v", front, d.Search, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -129,11 +130,20 @@ func (l *loop) request() model.Request {
 	return l.instructed(model.Request{
 		System:   l.system(),
 		Messages: messages,
-		Tools:    l.as.tools.Told(),
+		Tools:    l.tools(),
 		Thinking: l.as.def.Thinking,
 		CacheKey: l.row.SessionID,
 		Memo:     memo,
 	})
+}
+
+// tools are those that the model is told of.
+func (l *loop) tools() []model.Tool {
+	told := l.as.tools.Told()
+	if l.as.def.Search {
+		told = append(slices.Clip(told), model.WebSearch)
+	}
+	return told
 }
 
 func (l *loop) system() string {

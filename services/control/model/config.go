@@ -20,6 +20,9 @@ const (
 	APIConverse  API = "bedrock-converse" // AWS Bedrock's ConverseStream
 )
 
+// Searches reports whether models of the API can be offered WebSearch.
+func (a API) Searches() bool { return a == APIAnthropic || a == APIResponses || a == APIGemini }
+
 // maker is whose API it is: a key of one maker is none of another's.
 func (a API) maker() API {
 	if a == APIResponses {
@@ -118,6 +121,7 @@ type Price struct {
 	Output     float64
 	CacheRead  float64
 	CacheWrite float64
+	Search     float64 // of a thousand searches
 }
 
 // Cost is the estimate for u at this price; nothing when the price is unknown.
@@ -125,12 +129,13 @@ func (p *Price) Cost(u Usage) Cost {
 	if p == nil {
 		return Cost{}
 	}
-	const million = 1e6
+	const thousand, million = 1e3, 1e6
 	return Cost{
 		Input:      float64(u.Input) * p.Input / million,
 		Output:     float64(u.Output) * p.Output / million,
 		CacheRead:  float64(u.CacheRead) * p.CacheRead / million,
 		CacheWrite: float64(u.CacheWrite) * p.CacheWrite / million,
+		Search:     float64(u.Searches) * p.Search / thousand,
 	}
 }
 

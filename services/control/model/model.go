@@ -15,6 +15,7 @@
 package model
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"iter"
@@ -161,7 +162,13 @@ type Tool struct {
 	Schema      json.RawMessage // JSON Schema of the arguments, type object
 	// Strict asks the provider to enforce the schema, which is one that strict modes of providers take.
 	Strict bool `json:",omitempty"`
+	// Hosted says that the provider runs the tool itself while its model answers: WebSearch is the only one. Models
+	// whose API has none are not offered it.
+	Hosted bool `json:",omitempty"`
 }
+
+// WebSearch is the provider's own search of the web.
+var WebSearch = Tool{Name: "web_search", Hosted: true}
 
 // SameTools compares texts that are usually the same memory, which takes no time.
 func SameTools(a, b []Tool) bool {
@@ -170,7 +177,7 @@ func SameTools(a, b []Tool) bool {
 	}
 	for i := range a {
 		if a[i].Name != b[i].Name || a[i].Description != b[i].Description || a[i].Strict != b[i].Strict ||
-			string(a[i].Schema) != string(b[i].Schema) {
+			a[i].Hosted != b[i].Hosted || string(a[i].Schema) != string(b[i].Schema) {
 			return false
 		}
 	}
@@ -199,7 +206,9 @@ type Usage struct {
 	Output     int64 `json:"output,omitzero"`
 	CacheRead  int64 `json:"cache_read,omitzero"`
 	CacheWrite int64 `json:"cache_write,omitzero"`
-	Cost       Cost  `json:"cost,omitzero"`
+	// Searches is how often the provider has searched the web, as far as it tells.
+	Searches int64 `json:"searches,omitzero"`
+	Cost     Cost  `json:"cost,omitzero"`
 }
 
 // Total is all tokens of the call.
@@ -210,9 +219,11 @@ func (u Usage) Add(v Usage) Usage {
 	return Usage{
 		Input: u.Input + v.Input, Output: u.Output + v.Output,
 		CacheRead: u.CacheRead + v.CacheRead, CacheWrite: u.CacheWrite + v.CacheWrite,
+		Searches: u.Searches + v.Searches,
 		Cost: Cost{
 			Input: u.Cost.Input + v.Cost.Input, Output: u.Cost.Output + v.Cost.Output,
 			CacheRead: u.Cost.CacheRead + v.Cost.CacheRead, CacheWrite: u.Cost.CacheWrite + v.Cost.CacheWrite,
+			Search: u.Cost.Search + v.Cost.Search,
 		},
 	}
 }
@@ -223,10 +234,11 @@ type Cost struct {
 	Output     float64 `json:"output,omitzero"`
 	CacheRead  float64 `json:"cache_read,omitzero"`
 	CacheWrite float64 `json:"cache_write,omitzero"`
+	Search     float64 `json:"search,omitzero"`
 }
 
 // Total is the whole estimate.
-func (c Cost) Total() float64 { return c.Input + c.Output + c.CacheRead + c.CacheWrite }
+func (c Cost) Total() float64 { return c.Input + c.Output + c.CacheRead + c.CacheWrite + c.Search }
 
 // Stop is why a model stopped.
 type Stop string
@@ -333,16 +345,24 @@ func (m Message) Weight() int {
 	return n
 }
 
-// Text is the message's text blocks, joined by newlines.
+// Text is the message's text blocks, joined by newlines. Those into which a provider has split one text, to cite a
+// source for each, are joined as they are.
 func (m Message) Text() string {
-	var texts []string
-	for _, b := range m.Content {
-		if b.Type == TextBlock {
-			texts = append(texts, b.Text)
+	var text strings.Builder
+	for i, b := range m.Content {
+		if b.Type != TextBlock {
+			continue
 		}
+		if text.Len() > 0 && !(i > 0 && m.Content[i-1].Type == TextBlock && (b.cites() || m.Content[i-1].cites())) {
+			text.WriteByte('\n')
+		}
+		text.WriteString(b.Text)
 	}
-	return strings.Join(texts, "\n")
+	return text.String()
 }
+
+// cites reports whether the provider has cited sources for a text.
+func (b Block) cites() bool { return bytes.HasPrefix(b.Opaque, []byte(`{"citations":`)) }
 
 // Memo keeps what a model has made of a conversation, so that the model makes each message into bytes once and not at
 // every call. The zero value is empty. It belongs to one conversation, to which messages are only added, and to one

@@ -189,6 +189,7 @@ func (p *providers) price(key string, n *yaml.Node) *Price {
 		document.Key("output", amount(&price.Output)),
 		document.Key("cache_read", amount(&price.CacheRead)),
 		document.Key("cache_write", amount(&price.CacheWrite)),
+		document.Key("search", amount(&price.Search)),
 	)
 	return price
 }

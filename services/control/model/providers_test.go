@@ -363,7 +363,7 @@ func TestParseProvidersRefuses(t *testing.T) {
 		},
 		"price key": {
 			"a: {api: openai-chat, models: {m: {price: {in: 3}}}}",
-			"1: a.models.m.price.in: unknown key; there are input, output, cache_read, cache_write",
+			"1: a.models.m.price.in: unknown key; there are input, output, cache_read, cache_write, search",
 		},
 		"price below zero": {
 			"a: {api: openai-chat, models: {m: {price: {input: -3}}}}",

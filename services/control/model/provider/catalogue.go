@@ -20,6 +20,7 @@ var catalogue = sync.OnceValue(func() map[string]entry {
 		e := entry{provider: provider(p), models: map[string]model.Info{}}
 		for _, m := range p.Models {
 			i := info(m)
+			i.Price.Search = searchPrice(m.ID)
 			e.models[m.ID] = i
 			if short := undated(m.ID); short != m.ID {
 				if _, taken := e.models[short]; !taken {
@@ -100,6 +101,17 @@ func price(m catwalk.Model) *model.Price {
 		p.CacheRead = read
 	}
 	return p
+}
+
+// searchPrice is what a thousand searches of the provider's own cost, which the catalogue does not have.
+func searchPrice(id string) float64 {
+	switch {
+	case strings.HasPrefix(id, "claude-"), strings.HasPrefix(id, "gpt-"):
+		return 10
+	case strings.HasPrefix(id, "gemini-3"):
+		return 14
+	}
+	return 0
 }
 
 // mended are prices of reading a cache that the catalogue has wrongly. Of gemini-3.5-flash it has 1, which is what

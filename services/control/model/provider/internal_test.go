@@ -65,10 +65,14 @@ func TestPricesOfTheCatalogue(t *testing.T) {
 		}
 	}
 	for ref, want := range map[model.Ref]model.Price{
-		{Provider: "gemini", ID: "gemini-3.7-flash"}:       {Input: 0.75, Output: 3.75, CacheRead: 0.075},
-		{Provider: "gemini", ID: "gemini-3.1-flash-lite"}:  {Input: 0.25, Output: 1.5, CacheRead: 0.025},
-		{Provider: "anthropic", ID: "claude-sonnet-4-6"}:   {Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75},
-		{Provider: "opencode-zen", ID: "claude-haiku-4-5"}: {Input: 1, Output: 5, CacheRead: 0.1, CacheWrite: 1.25},
+		{Provider: "gemini", ID: "gemini-3.7-flash"}:      {Input: 0.75, Output: 3.75, CacheRead: 0.075, Search: 14},
+		{Provider: "gemini", ID: "gemini-3.1-flash-lite"}: {Input: 0.25, Output: 1.5, CacheRead: 0.025, Search: 14},
+		{Provider: "anthropic", ID: "claude-sonnet-4-6"}: {
+			Input: 3, Output: 15, CacheRead: 0.3, CacheWrite: 3.75, Search: 10,
+		},
+		{Provider: "opencode-zen", ID: "claude-haiku-4-5"}: {
+			Input: 1, Output: 5, CacheRead: 0.1, CacheWrite: 1.25, Search: 10,
+		},
 	} {
 		if got := Info(model.Endpoint{Name: ref.Provider}, ref.ID).Price; got == nil || *got != want {
 			t.Errorf("%s costs %+v, want %+v", ref, got, want)

@@ -82,6 +82,7 @@ func (d *Decoder) blockStart(index int, block []byte) {
 	case "text":
 		d.begin(model.TextBlock, index)
 		d.add(model.TextBlock, index, member(block, "text"))
+		elements(member(block, "citations"), func(v []byte) { d.cite(index, v) })
 	case "thinking":
 		d.begin(model.ThinkingBlock, index)
 		d.add(model.ThinkingBlock, index, member(block, "thinking"))
@@ -98,7 +99,11 @@ func (d *Decoder) blockStart(index int, block []byte) {
 		} else if isString(input) {
 			c.complete = []byte(str(input))
 		}
-	default: // also a tool that the provider runs itself, whose outcome the text says
+	case "server_tool_use":
+		d.hostedStart(index, block)
+	case "web_search_tool_result":
+		d.hostedDone(block)
+	default:
 		d.unknown(block)
 	}
 }
@@ -114,7 +119,15 @@ func (d *Decoder) blockDelta(index int, delta []byte) {
 		d.add(model.ThinkingBlock, index, thinking)
 	case "signature_delta":
 		d.sign(index, signature)
+	case "citations_delta":
+		d.cite(index, member(delta, "citation"))
 	case "input_json_delta":
+		if a := d.hosted[index]; a != nil {
+			if isString(partial) {
+				a.args = a.chars.append(a.args, partial)
+			}
+			return
+		}
 		c := d.latest(index)
 		if c == nil {
 			c = d.last()
@@ -160,6 +173,7 @@ func (d *Decoder) anthropicUsage(v []byte) {
 	charge(&d.usage.Output, max(count(output), count(completion)))
 	charge(&d.usage.CacheRead, count(read))
 	charge(&d.usage.CacheWrite, count(written))
+	charge(&d.usage.Searches, count(member(member(v, "server_tool_use"), "web_search_requests")))
 	d.counted = true
 }
 

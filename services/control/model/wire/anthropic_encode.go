@@ -31,6 +31,9 @@ func anthropicPart(dst []byte, p content) []byte {
 		dst = rawjson.AppendString(append(dst, `,"name":`...), p.tool)
 		return append(append(append(dst, `,"input":`...), p.args...), '}')
 	case model.ThinkingBlock:
+		if blocks := member(p.meta, "blocks"); len(blocks) > 2 {
+			return append(dst, blocks[1:len(blocks)-1]...) // a search and its result
+		}
 		if data := opaqueField(p.meta, "redacted"); data != nil {
 			return append(append(append(dst, `{"type":"redacted_thinking","data":`...), data...), '}')
 		}
@@ -41,7 +44,11 @@ func anthropicPart(dst []byte, p content) []byte {
 		dst = rawjson.AppendString(append(dst, `{"type":"thinking","thinking":`...), p.text)
 		return append(append(append(dst, `,"signature":`...), signature...), '}')
 	}
-	return append(rawjson.AppendString(append(dst, `{"type":"text","text":`...), p.text), '}')
+	dst = rawjson.AppendString(append(dst, `{"type":"text","text":`...), p.text)
+	if citations := member(p.meta, "citations"); citations != nil {
+		dst = append(append(dst, `,"citations":`...), citations...)
+	}
+	return append(dst, '}')
 }
 
 func (anthropicFormat) results(dst []byte, results []outcome) []byte {

@@ -32,8 +32,10 @@ type Decoder struct {
 	ids     map[string]int        // how many calls that were passed on have an id
 	given   int                   // calls that were passed on
 
-	lastBlock int   // index of the block of an Anthropic answer that began last
-	items     items // of a Responses answer
+	lastBlock int            // index of the block of an Anthropic answer that began last
+	items     items          // of a Responses answer
+	hosted    map[int]*asked // tools of Anthropic that run, by index
+	found     string         // what Gemini has found, in words
 
 	usage   model.Usage
 	counted bool   // usage has changed since it was passed on
@@ -128,6 +130,7 @@ func (d *Decoder) End() ([]model.Part, error) {
 	}
 	d.close()
 	d.flush(d.stop == model.StopLength)
+	d.tellFound()
 	if !d.meaning && d.strange != nil {
 		return nil, &ForeignError{
 			What: "the provider's answer has nothing but content of an unknown kind", Came: d.strange,
@@ -173,7 +176,8 @@ func (d *Decoder) because(reason string) {
 	}
 	d.reason = reason
 	switch reason {
-	case "length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded", "MAX_TOKENS":
+	case "length", "max_tokens", "max_output_tokens", "model_length", "pause_turn", "MAX_TOKENS",
+		"model_context_window_exceeded":
 		d.stop = model.StopLength
 	case "content_filter", "refusal", "safety", "SAFETY", "RECITATION", "BLOCKLIST",
 		"PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "LANGUAGE":

@@ -41,6 +41,7 @@ func (d *Decoder) geminiCandidate(candidate []byte) error {
 	var said, reason, message []byte
 	pick(candidate, field{"content", &said}, field{"finishReason", &reason}, field{"finishMessage", &message})
 	each(member(said, "parts"), d.geminiPart)
+	d.grounded(member(candidate, "groundingMetadata"))
 	switch why := str(reason); why {
 	case "", "FINISH_REASON_UNSPECIFIED":
 	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE",
@@ -87,9 +88,11 @@ func (d *Decoder) geminiPart(part []byte) {
 			kind, key = model.ThinkingBlock, thoughtKey
 		}
 		d.geminiText(kind, key, text, meta)
+	case isObject(member(part, "toolCall")), isObject(member(part, "toolResponse")): // of a tool of the provider
+		d.opaque(valid(append(append([]byte(`{"part":`), part...), '}')))
 	case meta != nil:
 		d.opaque(meta)
-	default: // also what a tool did that the provider runs itself
+	default:
 		d.unknown(part)
 	}
 }

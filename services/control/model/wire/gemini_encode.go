@@ -40,6 +40,9 @@ func geminiPart(dst []byte, p content) []byte {
 		dst = rawjson.AppendString(append(dst, `{"functionCall":{"name":`...), p.tool)
 		dst = append(append(append(dst, `,"args":`...), p.args...), '}')
 	case model.ThinkingBlock:
+		if part := member(p.meta, "part"); part != nil {
+			return append(dst, part...)
+		}
 		if signature == nil {
 			return dst // a summary of a thought tells the model nothing
 		}

@@ -213,6 +213,11 @@ func (h Head) gemini(p *params, t Target) {
 		system := rawjson.AppendString([]byte(`{"parts":[{"text":`), h.Request.System)
 		p.add("systemInstruction", append(system, `}]}`...))
 	}
+	// Gemini searches beside other tools from version 3 on, if it is told to show that it does.
+	if wantsSignatures(t) && bytes.Contains(h.Tools, []byte(`{"functionDeclarations":`)) &&
+		bytes.HasSuffix(h.Tools, []byte(`{"googleSearch":{}}]`)) {
+		p.add("toolConfig", []byte(`{"includeServerSideToolInvocations":true}`))
+	}
 	config := []byte{'{'}
 	if h.Request.MaxOutput > 0 {
 		config = strconv.AppendInt(append(config, `"maxOutputTokens":`...), int64(h.Request.MaxOutput), 10)
@@ -260,25 +265,44 @@ func (h Head) converse(p *params, t Target) {
 	p.add("system", append(system, ']'))
 }
 
-// wrapping is what stands around a list of tools.
-func wrapping(api model.API) (begin, end string) {
-	switch api {
-	case model.APIGemini:
-		return `[{"functionDeclarations":[`, `]}]`
-	case model.APIConverse:
-		return `{"tools":[`, `]}`
-	}
-	return "[", "]"
-}
-
 // EncodeTools are tools in the form of an API, nil for no tools. An error names the tool whose schema cannot be sent.
 func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
-	if len(offered) == 0 {
+	own := slices.DeleteFunc(slices.Clone(offered), func(tool model.Tool) bool { return tool.Hosted })
+	var hosted []byte
+	if len(own) < len(offered) {
+		hosted = hostedTool(t.API)
+	}
+	if len(own) == 0 && hosted == nil {
 		return nil, nil
 	}
-	api := t.API
-	begin, end := wrapping(api)
-	dst := []byte(begin)
+	dst, err := encodeFunctions(t, own, marked && hosted == nil)
+	if err != nil {
+		return nil, err
+	}
+	mark, _ := marksOf(t)
+	switch t.API {
+	case model.APIGemini:
+		if len(own) > 0 {
+			dst = slices.Concat([]byte(`{"functionDeclarations":[`), dst, []byte(`]}`))
+		}
+	case model.APIConverse:
+		if !marked {
+			mark = nil
+		}
+		return slices.Concat([]byte(`{"tools":[`), dst, mark, []byte(`]}`)), nil
+	case model.APIAnthropic:
+		if hosted != nil && marked {
+			hosted = append(hosted[:len(hosted)-1], append(slices.Clone(mark), '}')...)
+		}
+	}
+	if hosted != nil && len(own) > 0 {
+		dst = append(dst, ',')
+	}
+	return slices.Concat([]byte{'['}, dst, hosted, []byte{']'}), nil
+}
+
+// encodeFunctions are the elements of a list of tools.
+func encodeFunctions(t Target, offered []model.Tool, marked bool) (dst []byte, err error) {
 	for i, tool := range offered {
 		var compact bytes.Buffer
 		if err := json.Compact(&compact, tool.Schema); err != nil || !isObject(compact.Bytes()) {
@@ -288,7 +312,7 @@ func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		switch api {
+		switch t.API {
 		case model.APIGemini:
 			clean, err := geminiSchema(schema)
 			if err != nil {
@@ -314,10 +338,7 @@ func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
 		}
 		dst = append(dst, '}')
 	}
-	if mark, _ := marksOf(t); api == model.APIConverse && marked {
-		dst = append(dst, mark...)
-	}
-	return append(dst, end...), nil
+	return dst, nil
 }
 
 func appendTool(dst []byte, t model.Tool, schema string, v []byte) []byte {

@@ -214,7 +214,9 @@ func (d *Decoder) itemDone(it *item, v []byte) {
 		}
 	case "reasoning":
 		d.thought(it, v)
-	default: // also a tool that the provider runs itself, whose outcome a message says
+	case "web_search_call":
+		d.searchItem(v)
+	default:
 		d.unknown(v)
 	}
 }
