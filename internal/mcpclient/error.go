@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptrace"
+	"strings"
 	"sync/atomic"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
@@ -31,6 +32,13 @@ type Error struct {
 	Kind    Kind
 	Code    int64 // of JSON-RPC, or the status of HTTP; 0 for none
 	Message string
+}
+
+// maxTold bounds the bytes of what is told of an error: servers may say a lot.
+const maxTold = 2000
+
+func failure(kind Kind, code int64, text string) *Error {
+	return &Error{kind, code, strings.ToValidUTF8(text[:min(len(text), maxTold)], "\uFFFD")}
 }
 
 // Error implements error.
@@ -96,12 +104,12 @@ func (x *exchange) classify(ctx context.Context, err error) error {
 	status := int(x.status.Load())
 	switch {
 	case errors.As(err, &answered) && !local(answered.Code):
-		return &Error{Answered, answered.Code, answered.Message}
+		return failure(Answered, answered.Code, answered.Message)
 	case !x.sent.Load():
-		return &Error{NotSent, 0, err.Error()}
+		return failure(NotSent, 0, err.Error())
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
 		return &Error{Refused, int64(status), fmt.Sprintf("the server has refused the request with status %d %s",
 			status, http.StatusText(status))}
 	}
-	return &Error{Lost, int64(status), err.Error()}
+	return failure(Lost, int64(status), err.Error())
 }

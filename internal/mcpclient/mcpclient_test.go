@@ -13,7 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 )
 
@@ -72,6 +74,24 @@ func TestACallAndItsAnswer(t *testing.T) {
 	}
 	if _, err = c.Do(t.Context(), "tools/nope", nil, nil); !errors.As(err, &e) || e.Kind != NotSent {
 		t.Errorf("an unknown method: %v", err)
+	}
+}
+
+// What a server says in an error is kept in rows and told to people: it is short, and text.
+func TestALongErrorIsCut(t *testing.T) {
+	s := server(nil)
+	s.AddReceivingMiddleware(func(next mcp.MethodHandler) mcp.MethodHandler {
+		return func(ctx context.Context, method string, r mcp.Request) (mcp.Result, error) {
+			if method == "tools/call" {
+				return nil, &jsonrpc.Error{Code: 7, Message: "x" + strings.Repeat("é", 1<<20)}
+			}
+			return next(ctx, method, r)
+		}
+	})
+	var e *Error
+	_, err := connect(t, s).Do(t.Context(), CallTool, call("echo", `{}`), nil)
+	if !errors.As(err, &e) || e.Code != 7 || len(e.Message) > maxTold+3 || !utf8.ValidString(e.Message) {
+		t.Errorf("%.100v", err)
 	}
 }
 

@@ -22,11 +22,10 @@ var models = map[string]string{
 
 // refused are keys of an agent that are named apart, with what to do instead.
 var refused = map[string]string{
-	"hooks":           "Pawl runs no hooks",
-	"permissionMode":  "what needs a decision is said by the key approve",
-	"mcpServers":      "servers are files mcp/<server>.yaml, whose tools an agent names",
-	"disallowedTools": "an agent has the tools that it names",
-	"skills":          "those of the workspace are found by themselves",
+	"hooks":          "Pawl runs no hooks",
+	"permissionMode": "what needs a decision is said by the key approve",
+	"mcpServers":     "servers are files mcp/<server>.yaml, whose tools an agent names",
+	"skills":         "those of the workspace are found by themselves",
 }
 
 // maxDescription is how long a description can be, in characters.
@@ -52,8 +51,19 @@ func (r *reader) agent(file, src string) {
 	if d := front["description"]; d != "" {
 		b.WriteString("description: " + quote(d) + "\n")
 	}
-	if list := r.toolsOf(file, front); list != nil {
+	list, denied, limited := r.toolsOf(file, front)
+	if list != nil {
 		b.WriteString("tools: " + quote(list) + "\n")
+	}
+	var rules []string
+	if denied != nil {
+		rules = append(rules, "{tool: "+quote(denied)+", do: deny}")
+	}
+	if limited != nil {
+		rules = append(rules, "{tool: "+quote(limited)+", do: ask}")
+	}
+	if rules != nil {
+		b.WriteString("approve: [" + strings.Join(rules, ", ") + "]\n")
 	}
 	if turns, err := strconv.Atoi(front["maxTurns"]); err == nil && turns > 0 {
 		b.WriteString("limits: {turns: " + strconv.Itoa(turns) + "}\n")
@@ -90,49 +100,79 @@ func (r *reader) modelOf(file, name string) string {
 	return r.model
 }
 
-// toolsOf is the list of an agent's tools; nil is what an agent has that names none.
-func (r *reader) toolsOf(file string, front matter) []string {
+// toolsOf is the list of an agent's tools, nil for what an agent has that names none. Those that it must not call are
+// denied; limited are those of which it may make some calls: these ask.
+func (r *reader) toolsOf(file string, front matter) (list, denied, limited []string) {
 	given, named := front["tools"]
+	if !named && front["disallowedTools"] == "" && len(r.mcp) == 0 {
+		return nil, nil, nil
+	}
+	list = []string{}
 	if !named {
-		if len(r.mcp) == 0 {
-			return nil
-		}
-		list := builtin.Names() // it had all servers of the project as well
+		list = builtin.Names() // it had all servers of the project as well
 		for _, server := range r.mcp {
 			list = append(list, mcp.Entry(server))
 		}
-		return list
 	}
-	list := []string{}
-	for _, name := range strings.FieldsFunc(given, func(c rune) bool { return c == ',' || c == '\n' }) {
-		name = strings.TrimSpace(name)
-		bare, _, limited := strings.Cut(name, "(")
-		own := builtin.Foreign(bare)
-		if bare == "WebFetch" {
-			own = webfetch.Name
+	add := func(to *[]string, own string) {
+		if !slices.Contains(*to, own) {
+			*to = append(*to, own)
 		}
-		server, isMCP := mcp.ServerOf(name)
-		switch {
-		case isMCP && slices.Contains(r.mcp, server):
-			own = name
-		case own == "":
+	}
+	for _, name := range items(given) {
+		own, some := r.tool(name)
+		if own == "" {
 			r.left(file, "tool %s: Pawl has no such tool", name)
 			continue
-		case limited:
-			r.left(file, "tool %s: it is taken without its limit; see the key approve", name)
 		}
-		if !slices.Contains(list, own) {
-			list = append(list, own)
+		add(&list, own)
+		if some {
+			r.left(file, "tool %s: its limit; each call asks, see the key approve", name)
+			add(&limited, own)
 		}
 	}
-	return list
+	for _, name := range items(front["disallowedTools"]) {
+		switch own, some := r.tool(name); {
+		case own == "":
+		case some:
+			r.left(file, "disallowed tool %s: its limit; each call asks, see the key approve", name)
+			add(&limited, own)
+		case slices.Contains(list, own):
+			list = slices.DeleteFunc(list, func(n string) bool { return n == own })
+		default: // one of a server whose others it has
+			add(&denied, own)
+		}
+	}
+	return list, denied, limited
+}
+
+// items are what a list names.
+func items(list string) (all []string) {
+	for _, name := range strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == '\n' }) {
+		if name = strings.TrimSpace(name); name != "" {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
+// tool is Pawl's name of a tool, "" for none, and whether only some of its calls are meant.
+func (r *reader) tool(name string) (own string, limited bool) {
+	bare, _, limited := strings.Cut(name, "(")
+	if server, isMCP := mcp.ServerOf(name); isMCP && slices.Contains(r.mcp, server) {
+		return name, false
+	}
+	if bare == "WebFetch" {
+		return webfetch.Name, limited
+	}
+	return builtin.Foreign(bare), limited
 }
 
 // matter is front matter: texts by their keys. A list is its items, one a line.
 type matter map[string]string
 
 // understood are the keys that have a counterpart, or change nothing.
-var understood = []string{"name", "description", "model", "tools", "maxTurns", "color"}
+var understood = []string{"name", "description", "model", "tools", "disallowedTools", "maxTurns", "color"}
 
 func (m matter) unknown() (keys []string) {
 	for key := range m {

@@ -4,7 +4,7 @@
 //
 // Nothing is run and nothing is asked for. What would change what an agent may do, and has no counterpart, is never
 // guessed at: hooks, modes that skip permissions, permissions, and servers of a person's own settings are named and
-// left out.
+// left out. A tool of which an agent may make some calls asks before each.
 //
 // Invariants: every file of an Import can be loaded; what is left out is said, one line each.
 package claude

@@ -45,6 +45,7 @@ You review.
 `,
 	".claude/agents/all.md": "---\nname: all\ndescription: \"Does \\\"all\\\".\"\nmaxTurns: 7\nmodel: inherit\n" +
 		"---\nWork.",
+	".claude/agents/less.md":  "---\nname: less\ndescription: d\ndisallowedTools: Bash(rm:*), Write, mcp__files, mcp__github__x\n---\nx",
 	".claude/agents/plain.md": "No front matter.",
 	".claude/agents/bad.md":   "---\nname: a b\ndescription: d\n---\nx",
 	".claude/agents/twice.md": "---\nname: all\ndescription: d\ntools: [Task]\nmodel: claude-x-1\n---\nx",
@@ -70,6 +71,7 @@ func TestRead(t *testing.T) {
 model: "anthropic/claude-opus-4-6"
 description: "Reviews code. Examples: user: \"look at this\" → it does: so"
 tools: ["read","grep","bash","mcp__github__search"]
+approve: [{tool: ["bash"], do: ask}]
 ---
 You review.
 --- It is so.
@@ -81,6 +83,14 @@ tools: ["read","write","edit","bash","grep","glob","task","mcp__files","mcp__git
 limits: {turns: 7}
 ---
 Work.
+`,
+		"agents/less.md": `---
+model: "offline/shell"
+description: "d"
+tools: ["read","edit","bash","grep","glob","task","mcp__github"]
+approve: [{tool: ["mcp__github__x"], do: deny}, {tool: ["bash"], do: ask}]
+---
+x
 `,
 		"mcp/github.yaml": "url: \"https://mcp.example.com/mcp\"\nheaders: {\"X-Key\":\"${KEY}\"}\n",
 		"mcp/files.yaml":  "command: \"npx\"\nargs: [\"-y\",\"server\",\".\"]\nenv: {\"TOKEN\":\"${TOKEN}\"}\n",
@@ -100,7 +110,8 @@ Work.
 		".mcp.json: server none, which cannot be loaded: ",
 		".mcp.json: server bad name, which cannot be loaded: ",
 		".mcp.json: server list, which cannot be read: ",
-		".claude/agents/reviewer.md: tool Bash(git diff:*): it is taken without its limit",
+		".claude/agents/reviewer.md: tool Bash(git diff:*): its limit; each call asks",
+		".claude/agents/less.md: disallowed tool Bash(rm:*): its limit; each call asks",
 		".claude/agents/reviewer.md: tool NotebookEdit: Pawl has no such tool",
 		".claude/agents/reviewer.md: tool mcp__gone__x: Pawl has no such tool",
 		".claude/agents/reviewer.md: permissionMode: ",
@@ -118,7 +129,7 @@ Work.
 			t.Errorf("not said: %s", want)
 		}
 	}
-	if len(got.Left) != 19 {
+	if len(got.Left) != 20 {
 		t.Errorf("%d things are left out:\n%s", len(got.Left), strings.Join(got.Left, "\n"))
 	}
 }
@@ -138,13 +149,13 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := len(catalogue.All()); got != 2 {
+	if got := len(catalogue.All()); got != 3 {
 		t.Errorf("%d agents are loaded", got)
 	}
 	if err := os.Remove(filepath.Join(to, "agents", "all.md")); err != nil {
 		t.Fatal(err)
 	}
-	if err := all.Write(to); err == nil || !strings.Contains(err.Error(), "agents/reviewer.md is there already") {
+	if err := all.Write(to); err == nil || !strings.Contains(err.Error(), "agents/less.md is there already") {
 		t.Errorf("a second time: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(to, "agents", "all.md")); err == nil {

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // Times.
@@ -277,11 +279,8 @@ func (s *server) explain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return ErrDown.With("MCP server %s did not answer within %s", s.def.Name, connectTimeout)
 	}
-	text := err.Error()
-	if len(text) > 300 {
-		text = text[:300] + "..."
-	}
-	return ErrDown.With("MCP server %s cannot be used: %s", s.def.Name, text)
+	return ErrDown.With("MCP server %s cannot be used: %s", s.def.Name,
+		clip.Shorten(clip.Sanitize(strings.Join(strings.Fields(err.Error()), " ")), 300))
 }
 
 // listed is the list of tools, asked for anew if it may have changed. The lock is held.
