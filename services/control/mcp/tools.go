@@ -57,6 +57,7 @@ type offering struct {
 	Definition
 	way     Way
 	tools   []*tool.Tool
+	size    int // bytes of their descriptions and schemas
 	missing []string
 }
 
@@ -126,6 +127,13 @@ func (o *offering) add(name string, t Listed) {
 		return
 	}
 	about := cmp.Or(strings.TrimSpace(t.Description), strings.TrimSpace(t.Title), t.Name)
+	about = clip.Shorten(clip.Sanitize(about), maxDescription)
+	if o.size+len(schema)+len(about) > tool.MaxOfferedSize {
+		o.leave(t.Name, "the tools before it have all %d bytes that models are told of one server: name the tools that "+
+			"the agent needs", tool.MaxOfferedSize)
+		return
+	}
+	o.size += len(schema) + len(about)
 	ask := func(args []byte) (string, json.RawMessage, error) {
 		params, err := json.Marshal(map[string]any{"name": t.Name, "arguments": json.RawMessage(args)})
 		return mcpclient.CallTool, params, err
@@ -133,9 +141,8 @@ func (o *offering) add(name string, t Listed) {
 	safety := o.SafetyOf(t.Name)
 	defined, err := tool.Define(tool.Spec{
 		Name: name, Source: o.source(), Schema: schema, Safety: safety, How: o.way(ask, safety, render),
-		Env: o.env(),
-		Description: clip.Shorten(clip.Sanitize(about), maxDescription) + "\n(A tool of the MCP server " + o.Name +
-			".)",
+		Env:         o.env(),
+		Description: about + "\n(A tool of the MCP server " + o.Name + ".)",
 	})
 	if err != nil {
 		o.leave(t.Name, "%v", err)

@@ -327,6 +327,25 @@ func TestAServerThatLiesAboutItsSchemas(t *testing.T) {
 	}
 }
 
+// A server with a lot to say of its tools does not fill the model's window.
+func TestAServerWithALotOfTools(t *testing.T) {
+	r := newRig(t)
+	for i := range 100 {
+		r.server.AddTool(&sdk.Tool{
+			Name: fmt.Sprintf("t%03d", i), InputSchema: empty, Description: strings.Repeat("d", 10_000),
+		}, says(""))
+	}
+	set, missing := r.offer("t", r.definition(plain))
+	size := 0
+	for _, one := range set.Told() {
+		size += len(one.Description) + len(one.Schema)
+	}
+	if n := len(set.Names()); n < 50 || n > 70 || size > tool.MaxOfferedSize+100*n ||
+		!strings.Contains(strings.Join(missing, "\n"), "name the tools that the agent needs") {
+		t.Errorf("%d tools of %d bytes, missing %q", n, size, missing)
+	}
+}
+
 func TestASessionIsSharedByTheLoopsOfATenant(t *testing.T) {
 	r := newRig(t)
 	r.add("echo", says("hello"))
