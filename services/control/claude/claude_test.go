@@ -45,7 +45,8 @@ You review.
 `,
 	".claude/agents/all.md": "---\nname: all\ndescription: \"Does \\\"all\\\".\"\nmaxTurns: 7\nmodel: inherit\n" +
 		"---\nWork.",
-	".claude/agents/less.md":  "---\nname: less\ndescription: d\ndisallowedTools: Bash(rm:*), Write, mcp__files, mcp__github__x\n---\nx",
+	".claude/agents/less.md": "---\nname: less\ndescription: d\n" +
+		"disallowedTools: Bash(rm:*), Write, mcp__files, mcp__github__x\n---\nx",
 	".claude/agents/plain.md": "No front matter.",
 	".claude/agents/bad.md":   "---\nname: a b\ndescription: d\n---\nx",
 	".claude/agents/twice.md": "---\nname: all\ndescription: d\ntools: [Task]\nmodel: claude-x-1\n---\nx",

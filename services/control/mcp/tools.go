@@ -129,8 +129,8 @@ func (o *offering) add(name string, t Listed) {
 	about := cmp.Or(strings.TrimSpace(t.Description), strings.TrimSpace(t.Title), t.Name)
 	about = clip.Shorten(clip.Sanitize(about), maxDescription)
 	if o.size+len(schema)+len(about) > tool.MaxOfferedSize {
-		o.leave(t.Name, "the tools before it have all %d bytes that models are told of one server: name the tools that "+
-			"the agent needs", tool.MaxOfferedSize)
+		o.leave(t.Name, "the tools before it have all %d bytes that models are told of one server: name the "+
+			"tools that the agent needs", tool.MaxOfferedSize)
 		return
 	}
 	o.size += len(schema) + len(about)
