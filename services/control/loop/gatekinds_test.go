@@ -288,3 +288,19 @@ func TestDecisionsAreRefused(t *testing.T) {
 		})
 	}
 }
+
+// A grant covers what the rule asks of which it was given, and nothing that another rule asks of the same tool.
+func TestGrantIsOfItsRule(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, ruled(askAbout(), about(approval.DoAsk, `args.command.startsWith("mv")`, "bash")))
+		sub := b.submit("s", "rm x")
+		b.decide(b.asked(), func(d *approval.Decision) { d.Scope = approval.Session })
+		b.expect(b.wait(sub.ID), lane.Completed, "rm x")
+		sub = b.submit("s", "mv x y")
+		b.decide(b.asked(), denied("no"))
+		b.wait(sub.ID)
+		if got := strings.Join(b.executor.ran, ","); got != "rm x" {
+			t.Errorf("%s ran", got)
+		}
+	})
+}
