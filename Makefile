@@ -49,7 +49,7 @@ FUZZ = mkdir -p bin; grep -rn --include='*_test.go' '^func Fuzz' $(FUZZED) | \
 	done
 
 test-full: test ## make test, then long property runs, every fuzz target and chaos: before a feature is called done
-	bin/pgtest -fsync=false go test -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
+	bin/pgtest -fsync=false go test -tags full -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
 	@$(FUZZ)
 	CHAOS_RACE=1 $(MAKE) chaos
 

@@ -26,7 +26,7 @@ func modelsCommand(o *connection) *cobra.Command {
 		}.print(c, o)
 	}
 	listed := o.limited(o.calls("list", "List models", list))
-	listed.Flags().StringVar(&provider, "provider", "", "list all models that are known of this provider")
+	listed.Flags().StringVar(&provider, "provider", "", "`NAME`: all models that are known of this provider")
 	return o.group(&cobra.Command{
 		Use: "models", Short: "List models, and what is known of them",
 		Long: "List models, and what is known of them: those that agents name and those of the providers file, or " +

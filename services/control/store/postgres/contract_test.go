@@ -91,10 +91,3 @@ func opener(address func(t *testing.T) string) func(t *testing.T) storetest.DB {
 func TestContract(t *testing.T) {
 	storetest.Run(t, opener(func(t *testing.T) string { return migrated.URL(t) }))
 }
-
-// TestContractOnSimpleProtocol is how poolers are used that understand nothing else.
-func TestContractOnSimpleProtocol(t *testing.T) {
-	storetest.Run(t, opener(func(t *testing.T) string {
-		return with(t, migrated.URL(t), "default_query_exec_mode", "simple_protocol")
-	}))
-}

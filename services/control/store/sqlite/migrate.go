@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 
 	stdsql "database/sql"
 
@@ -38,6 +39,38 @@ func migrator(c *conn, f func(*goose.Provider) error) (err error) {
 		return fmt.Errorf("reading the migrations: %w", err)
 	}
 	return f(p)
+}
+
+// blank is a database in memory as migrations leave it, once there was one.
+var blank struct {
+	mu    sync.Mutex // guards image
+	image []byte
+}
+
+// serializer is what the driver's connections can do beside database/sql.
+type serializer interface {
+	Serialize() ([]byte, error)
+	Deserialize(image []byte) error
+}
+
+// migrateMemory is migrate of a new database in memory. Migrations take a while, so that the first one's outcome is
+// copied.
+func migrateMemory(ctx context.Context, c *conn) error {
+	raw, ok := c.raw.(serializer)
+	if !ok {
+		return migrate(ctx, c)
+	}
+	blank.mu.Lock()
+	defer blank.mu.Unlock()
+	if blank.image != nil {
+		return explain(raw.Deserialize(blank.image))
+	}
+	if err := migrate(ctx, c); err != nil {
+		return err
+	}
+	image, err := raw.Serialize()
+	blank.image = image
+	return explain(err)
 }
 
 // migrate brings the tables to the newest format, and refuses one that is newer.

@@ -101,7 +101,11 @@ func open(ctx context.Context, path string, opts Options, unlock func() error) (
 	if _, err := c.raw.ExecContext(ctx, `PRAGMA journal_mode = WAL`, nil); err != nil {
 		return nil, errors.Join(explain(err), c.close())
 	}
-	if err := migrate(ctx, c); err != nil {
+	bring := migrate
+	if unlock == nil {
+		bring = migrateMemory
+	}
+	if err := bring(ctx, c); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	now, err := opts.Clock.start(c)
