@@ -20,15 +20,18 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
-// ruled are agents whose commands wait for an approval if they leave something that is guarded: of "timely" for ten
-// minutes, after which they run. "asks" asks about each sub-agent.
+// waiting is how long calls of the agent "timely" wait.
+const waiting = 2 * time.Minute
+
+// ruled are agents whose commands wait for an approval if they leave something that is guarded: of "timely" for
+// waiting, after which they run. "asks" asks about each sub-agent.
 func ruled() (all []agent.Definition) {
 	for _, name := range []string{"ruled", "timely"} {
 		d := agent.Shell()
 		d.Name = name
 		r := approval.Rule{Tools: []string{"bash"}, When: `args.command.contains("guarded")`, Do: approval.DoAsk}
 		if name == "timely" {
-			r.Timeout, r.OnTimeout = 10*time.Minute, approval.DoAllow
+			r.Timeout, r.OnTimeout = waiting, approval.DoAllow
 		}
 		d.Approve = []approval.Rule{r}
 		all = append(all, d)
@@ -174,8 +177,8 @@ func TestExpiryKilledAtEveryWrite(t *testing.T) {
 		_, _ = w.try(w.Context(), w.a, "timely", guarded) // the answer may get lost
 		p := w.a
 		for range 20 {
-			w.sleep(time.Minute)
-			if time.Since(began) < 10*time.Minute && slices.Contains(w.effects(), "guarded") {
+			w.sleep(waiting / 10)
+			if time.Since(began) < waiting && slices.Contains(w.effects(), "guarded") {
 				w.Fatal("it ran before its time")
 			}
 			if met.Load() && p == w.a {
