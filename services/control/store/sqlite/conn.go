@@ -43,6 +43,8 @@ type rawConn interface {
 	driver.ExecerContext
 	driver.QueryerContext
 	driver.Pinger
+	Serialize() ([]byte, error)
+	Deserialize(image []byte) error
 }
 
 // conn is one connection to the database, used by one goroutine at a time. It stays below database/sql, whose locks and

@@ -47,28 +47,18 @@ var blank struct {
 	image []byte
 }
 
-// serializer is what the driver's connections can do beside database/sql.
-type serializer interface {
-	Serialize() ([]byte, error)
-	Deserialize(image []byte) error
-}
-
 // migrateMemory is migrate of a new database in memory. Migrations take a while, so that the first one's outcome is
 // copied.
 func migrateMemory(ctx context.Context, c *conn) error {
-	raw, ok := c.raw.(serializer)
-	if !ok {
-		return migrate(ctx, c)
-	}
 	blank.mu.Lock()
 	defer blank.mu.Unlock()
 	if blank.image != nil {
-		return explain(raw.Deserialize(blank.image))
+		return explain(c.raw.Deserialize(blank.image))
 	}
 	if err := migrate(ctx, c); err != nil {
 		return err
 	}
-	image, err := raw.Serialize()
+	image, err := c.raw.Serialize()
 	blank.image = image
 	return explain(err)
 }
