@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // A gated call is pending and has an approval, see package approval: it is neither placed nor begun before that allows
@@ -230,7 +231,7 @@ func (l *loop) requested(c call.Call, a *approval.Approval) event.Event {
 	}
 	for _, text := range []*string{&told.Arguments, &told.Diff} {
 		if len(*text) > maxPreview {
-			*text, told.Cut = (*text)[:maxPreview], true
+			*text, told.Cut = (*text)[:clip.Floor(*text, maxPreview)], true
 		}
 	}
 	for _, ask := range s.Asks {
