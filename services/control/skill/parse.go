@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // Parse reads the SKILL.md of a skill of the project: src is its content, file its path for errors, folder the name of
@@ -189,11 +190,7 @@ func shorten(body string) string {
 		cut = strings.Join(lines[:MaxLines], "")
 	}
 	if len(cut) > MaxBody {
-		n := MaxBody
-		for n > 0 && !utf8.RuneStart(cut[n]) {
-			n--
-		}
-		cut = cut[:n]
+		cut = cut[:clip.Floor(cut, MaxBody)]
 	}
 	if len(cut) < len(body) {
 		cut += fmt.Sprintf("\n[%d more bytes are in %s]", len(body)-len(cut), FileName)
