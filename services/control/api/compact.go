@@ -26,11 +26,11 @@ func (s *sessions) CompactSession(
 	}); err != nil {
 		return nil, err
 	}
-	if err := takesInput(one); err != nil {
-		return nil, err
+	if one.ParentID != "" {
+		return nil, submission.ErrSubAgent
 	}
 	in := submission.Input{
-		Key: one.Key, IdempotencyKey: req.GetIdempotencyKey(), Options: lane.Options{Compact: true},
+		Key: one.Key, SessionID: one.ID, IdempotencyKey: req.GetIdempotencyKey(), Options: lane.Options{Compact: true},
 		Record: allowed(ctx),
 	}
 	if in.By, err = auth.FromContext(ctx).Speaker(""); err != nil {
@@ -43,17 +43,6 @@ func (s *sessions) CompactSession(
 	return &pawlv1.CompactSessionResponse{
 		Submission: encodeSubmission(got.Submission), Replayed: got.Replayed,
 	}, nil
-}
-
-// takesInput refuses a session that is found by its id, and that nothing can be admitted to.
-func takesInput(one session.Session) error {
-	switch {
-	case one.ParentID != "":
-		return submission.ErrSubAgent
-	case one.RewoundTo != "":
-		return session.ErrRewound
-	}
-	return nil
 }
 
 // encodeCompaction fills in an event of a summary.

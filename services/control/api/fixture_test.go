@@ -20,6 +20,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
@@ -60,6 +61,22 @@ type fixture struct {
 	auth   *auth.Service
 	files  *fileVerbs
 	conn   func(secret string) *grpc.ClientConn
+	found  func(session.Session) // called once a session was found by its id, when set
+}
+
+// finding is sessions of which somebody hears that they are found.
+type finding struct {
+	session.Store
+	fixture *fixture
+}
+
+// GetSession implements session.Store.
+func (f finding) GetSession(ctx context.Context, tenant, id string) (session.Session, error) {
+	one, err := f.Store.GetSession(ctx, tenant, id)
+	if err == nil && f.fixture.found != nil {
+		f.fixture.found(one)
+	}
+	return one, err
 }
 
 // start serves the API of a plane whose agents ask m; nil leaves what is submitted in its queue.
@@ -78,7 +95,7 @@ func (f *fixture) serve(t *testing.T, trail *audit.Log) {
 	t.Helper()
 	server := rpc.NewServer(api.Hooks(f.auth, trail, slog.New(slog.DiscardHandler)))
 	api.Register(server, api.Deps{
-		Agents: f.Agents, Sessions: f.Store, Submissions: f.Store, Calls: f.Store, Service: f.Submissions,
+		Agents: f.Agents, Sessions: finding{f.Store, f}, Submissions: f.Store, Calls: f.Store, Service: f.Submissions,
 		Events: f.Events,
 		Fleet:  executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,

@@ -291,8 +291,8 @@ func (s *submissions) Shell(ctx context.Context, req *pawlv1.ShellRequest) (*paw
 			Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound,
 		})
 	}
-	if err == nil {
-		err = takesInput(one)
+	if err == nil && one.ParentID != "" {
+		err = submission.ErrSubAgent
 	}
 	if err != nil {
 		return nil, err
@@ -300,7 +300,7 @@ func (s *submissions) Shell(ctx context.Context, req *pawlv1.ShellRequest) (*paw
 	if req.GetTimeout() != nil && req.GetTimeout().AsDuration() <= 0 {
 		return nil, submission.ErrShellTimeout
 	}
-	in := submission.Input{Key: one.Key, IdempotencyKey: req.GetIdempotencyKey()}
+	in := submission.Input{Key: one.Key, SessionID: one.ID, IdempotencyKey: req.GetIdempotencyKey()}
 	if in.By, err = auth.FromContext(ctx).Speaker(req.GetOnBehalfOf()); err != nil {
 		return nil, err
 	}

@@ -57,6 +57,8 @@ type Deletion struct {
 	Cause     string // why the last did not
 	AskedAt   time.Time
 	DoneAt    time.Time // zero while it is open
+	// IfIdle is that a session with submissions that have not settled is not deleted. It is not stored.
+	IfIdle bool
 }
 
 // Batch is what one transaction did.
@@ -68,7 +70,8 @@ type Batch struct {
 // Store keeps deletions and deletes rows. Clocks are the database's.
 type Store interface {
 	// BeginDeletion stores an open deletion. The times are filled in. When one with the same target is open, that is
-	// returned. session.ErrNoInstance when an instance has no sessions. A tenant is suspended and marked by the same
+	// returned. Of a session the id counts: the key is what that has by now. session.ErrNotFound, and session.ErrBusy
+	// with IfIdle. session.ErrNoInstance when an instance has no sessions. A tenant is suspended and marked by the same
 	// transaction; tenancy.ErrNotFound when there is none. One that is gone is answered with a deletion that is done.
 	BeginDeletion(ctx context.Context, d Deletion) (Deletion, error)
 	// GetDeletion returns the tenant's deletion, or ErrNotFound.

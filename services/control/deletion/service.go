@@ -70,15 +70,17 @@ func (s *Service) DeleteSession(ctx context.Context, of session.Session, abort b
 		return Deletion{}, submission.ErrSubAgent.With("the conversation of a sub-agent is deleted with the session " +
 			"that it works for: delete that")
 	}
-	if of.Pending > 0 && !abort {
-		begun, err := s.Store.DeletionOf(ctx, of.Key.Tenant, of.ID)
-		if errors.Is(err, ErrNotFound) {
-			err = session.ErrBusy.With("the session has submissions that have not settled: wait for them, or " +
-				"delete it with abort")
+	begun, err := s.begin(ctx, Deletion{Kind: Session, Key: of.Key, SessionID: of.ID, IfIdle: !abort})
+	switch {
+	case errors.Is(err, session.ErrBusy):
+		err = session.ErrBusy.With("the session has submissions that have not settled: wait for them, or delete it " +
+			"with abort")
+	case errors.Is(err, session.ErrNotFound): // its rows went meanwhile
+		if done, none := s.Store.DeletionOf(ctx, of.Key.Tenant, of.ID); none == nil {
+			return done, nil
 		}
-		return begun, err
 	}
-	return s.begin(ctx, Deletion{Kind: Session, Key: of.Key, SessionID: of.ID, Executor: of.Executor})
+	return begun, err
 }
 
 // DeleteInstance accepts the deletion of all sessions of an instance. Errors: INVALID_NAME, session.ErrNoInstance.

@@ -153,6 +153,9 @@ func (in *Input) hash() ([]byte, error) {
 	if in.WhenBusy != Queue {
 		options += fmt.Sprintf("when busy: %d", in.WhenBusy)
 	}
+	if in.SessionID != "" {
+		options += "session: " + in.SessionID
+	}
 	if err != nil || options == "" && len(in.Images)+len(in.Files) == 0 {
 		return message[:], err
 	}

@@ -76,6 +76,7 @@ func NewService(store Reader, agents Agents, events *event.Service, worker Worke
 // Input is what a client asks for.
 type Input struct {
 	Key            session.Key  // Name "" is the default session
+	SessionID      string       // the session that is meant, whatever its name is by now; "" is the one that Key names
 	Message        string       // it may be blank if there is an image
 	Images         [][]byte     // that belong to the message: PNG, JPEG, GIF or WebP
 	Files          []string     // paths in the workspace that the message refers to
@@ -89,7 +90,8 @@ type Input struct {
 }
 
 // Submit admits an input; it is durable when Submit returns. Errors: the agent's, ErrIdempotencyConflict, INVALID_NAME,
-// ErrMessageEmpty, ErrMessageTooLarge, ErrImages, ErrFiles and result.ErrSchema.
+// ErrMessageEmpty, ErrMessageTooLarge, ErrImages, ErrFiles and result.ErrSchema; with a SessionID session.ErrNotFound
+// and session.ErrRewound.
 func (s *Service) Submit(ctx context.Context, in Input) (Admitted, error) {
 	adm, err := s.admission(ctx, &in)
 	if err != nil {
@@ -105,7 +107,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	if in.Key.Name == "" {
 		in.Key.Name = session.DefaultName
 	}
-	if err := checkKey(in.Key, in.IdempotencyKey); err != nil {
+	if err := in.checkNames(); err != nil {
 		return Admission{}, err
 	}
 	pin, noPin := s.agents.PinAgent(ctx, in.Key.Tenant, in.Key.Agent)
@@ -137,8 +139,9 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 		return Admission{}, err
 	}
 	adm := Admission{
-		ID: ident.New(), Key: in.Key, Input: body, InputHash: hash, IdempotencyKey: in.IdempotencyKey,
-		AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options, WhenBusy: in.WhenBusy, Images: images,
+		ID: ident.New(), Key: in.Key, SessionID: in.SessionID, Input: body, InputHash: hash,
+		IdempotencyKey: in.IdempotencyKey, AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options,
+		WhenBusy: in.WhenBusy, Images: images,
 	}
 	if e := in.Record.Event(); e != nil {
 		of := *e
@@ -338,18 +341,19 @@ func (s *Service) told(sessionID string) {
 	s.bus.PublishReady() // a lane that was parked is due now
 }
 
-func checkKey(k session.Key, idem string) error {
-	if err := ident.CheckAgent(k.Agent); err != nil {
-		return err
+// checkNames checks what the caller has chosen. A session that is found by its id may have a name that nobody chose.
+func (in *Input) checkNames() error {
+	if in.SessionID == "" {
+		for _, err := range []error{
+			ident.CheckAgent(in.Key.Agent), ident.CheckInstance(in.Key.Instance), ident.CheckSession(in.Key.Name),
+		} {
+			if err != nil {
+				return err
+			}
+		}
 	}
-	if err := ident.CheckInstance(k.Instance); err != nil {
-		return err
-	}
-	if err := ident.CheckSession(k.Name); err != nil {
-		return err
-	}
-	if idem == "" {
+	if in.IdempotencyKey == "" {
 		return nil
 	}
-	return ident.CheckIdempotencyKey(idem)
+	return ident.CheckIdempotencyKey(in.IdempotencyKey)
 }

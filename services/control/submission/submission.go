@@ -111,6 +111,7 @@ func NeverBegan() lane.Settlement {
 type Admission struct {
 	ID             string // chosen by the caller: UUIDv7
 	Key            session.Key
+	SessionID      string          // the session that is meant, which had the Key; "" is the one that has it
 	Input          json.RawMessage // a model.Message
 	InputHash      []byte          // sha256 of what the client sent, the options included; compared on replay
 	IdempotencyKey string          // "" is none
@@ -143,8 +144,9 @@ type Store interface {
 	// Admit accepts an input. The session and its lane are made when missing. An idempotency key is remembered for
 	// ReceiptLife, whatever becomes of the session, and for as long as its submission is there. Of one that is gone,
 	// only ID, Key and that it settled are known. In a session that is busy, one that steers is marked as the running
-	// head's, and one that interrupts aborts that and is next; either is counted as mail. ErrIdempotencyConflict,
-	// ErrSubAgent.
+	// head's, and one that interrupts aborts that and is next; either is counted as mail. With a SessionID nothing is
+	// made: session.ErrNotFound, and session.ErrRewound unless it was admitted before. ErrIdempotencyConflict,
+	// ErrSubAgent, session.ErrDeleting.
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// GetSubmission returns the tenant's submission or ErrNotFound. Loops of sub-agents are no submissions.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)

@@ -38,6 +38,7 @@ type place struct {
 	sessionID string
 	child     bool // of a sub-agent
 	deleting  bool
+	rewound   bool
 	executor  string
 	entryHead int64
 	eventHead int64
@@ -51,8 +52,8 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.A
 		out, err := s.admits.do(ctx, origin{a.Key.Tenant, scope}, admission{
 			Admission: a, scope: scope, claimID: claimID, within: within, tries: tries,
 		})
-		if (isViolation(err) || errors.Is(err, session.ErrNotFound)) && tries < 10 {
-			continue // the session was made or deleted, or the key used, between the read and the write: read again
+		if (isViolation(err) || errors.Is(err, errMoved)) && tries < 10 {
+			continue // the session was made, closed or deleted, or the key used, between the read and the write: read again
 		}
 		if err != nil {
 			return submission.Admitted{}, fmt.Errorf("admit: %w", err)
@@ -60,6 +61,9 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.A
 		return out, nil
 	}
 }
+
+// errMoved says that the lane which was found takes no submissions any more.
+var errMoved = errors.New("the session was closed or deleted meanwhile")
 
 // scopeOf names a session in receipts, which outlive it.
 func scopeOf(k session.Key) string {
@@ -80,10 +84,11 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 	var fresh, known []int
 	for i, o := range ops {
 		o.err = nil
+		pinned := o.in.SessionID != ""
 		switch {
 		case places[i].child:
 			o.err = submission.ErrSubAgent
-		case found[i] || o.in.tries > 0 || o.again || o.in.ReplayOnly:
+		case found[i] || o.in.tries > 0 || o.again || o.in.ReplayOnly || pinned && o.in.IdempotencyKey != "":
 			// It looks like a replay, has lost a race or may have been committed: worth a look before the write.
 			answered, err := s.replay(tenancy.Within(ctx, o.in.within), o)
 			if err != nil {
@@ -99,6 +104,10 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 			fallthrough
 		default:
 			switch {
+			case pinned && places[i].fresh:
+				o.err = session.ErrNotFound
+			case pinned && places[i].rewound:
+				o.err = session.ErrRewound
 			case places[i].deleting:
 				o.err = session.ErrDeleting
 			case places[i].fresh:
@@ -160,13 +169,17 @@ func (s *Store) resolve(ctx context.Context, ops []*admissionOp) (places []place
 			asked[j] = admitRow{admission: &ops[i].in, ord: int32(i)}
 		}
 		s.within(batch, ops[of[0]].in.within)
-		batch.Queue(resolveSQL, resolveTable.args(asked, s.now())...).Query(func(rows pgx.Rows) error {
+		text, columns := resolveSQL, resolveTable
+		if slices.ContainsFunc(asked, func(r admitRow) bool { return r.SessionID != "" }) {
+			text, columns = pinnedSQL, pinnedTable
+		}
+		batch.Queue(text, columns.args(asked, s.now())...).Query(func(rows pgx.Rows) error {
 			var i int
 			var id *string
 			var p place
 			var receipt bool
 			_, err := pgx.ForEachRow(rows, []any{
-				&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.deleting, &p.now,
+				&i, &id, &p.child, &p.executor, &p.entryHead, &p.eventHead, &receipt, &p.deleting, &p.rewound, &p.now,
 			}, func() error {
 				found[i], places[i] = receipt, p
 				if places[i].sessionID = value(id); id == nil {
@@ -283,7 +296,7 @@ func queueAdmissions(batch *pgx.Batch, fresh bool, ops []*admissionOp, places []
 				return nil
 			})
 			for i := range missing {
-				ops[i].err = session.ErrNotFound // deleted under our hands
+				ops[i].err = errMoved
 			}
 			return err
 		})

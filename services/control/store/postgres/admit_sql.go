@@ -28,6 +28,11 @@ var resolveTable = table[admitRow]{
 	col("scope", "text", func(r *admitRow) string { return r.scope }),
 }
 
+// pinnedTable is resolveTable where sessions are meant by their ids.
+var pinnedTable = append(resolveTable[:len(resolveTable):len(resolveTable)], table[admitRow]{
+	col("pinned", "uuid", func(r *admitRow) *string { return optional(r.SessionID) }),
+}...)
+
 var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], table[admitRow]{
 	col("session_id", "uuid", func(r *admitRow) string { return r.sessionID }),
 	col("submission_id", "uuid", func(r *admitRow) string { return r.ID }),
@@ -53,17 +58,29 @@ var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], tabl
 
 // resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start
 // can carry it.
-var resolveSQL = resolveTable.in(`
+const resolveText = `
 SELECT t.ord, s.session_id, COALESCE(s.lane_id <> s.session_id, false), COALESCE(s.executor, ''),
   COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = s.session_id ORDER BY e.seq DESC LIMIT 1),
     s.forked_at, 0),
   COALESCE(l.event_head, 0), r.scope IS NOT NULL, EXISTS (SELECT 1 FROM deletions d WHERE d.tenant = t.tenant
-    AND d.agent IN ('', t.agent) AND d.instance IN ('', t.instance) AND d.name IN ('', t.name)
-    AND d.done_at IS NULL), $1::timestamptz
+    AND d.agent IN ('', t.agent) AND d.instance IN ('', t.instance) AND d.name IN ('', {name})
+    AND d.done_at IS NULL), s.rewound_to IS NOT NULL, $1::timestamptz
 FROM {rows}
-LEFT JOIN sessions s ON s.tenant = t.tenant AND s.agent = t.agent AND s.instance = t.instance AND s.name = t.name
+{session}
 LEFT JOIN lanes l ON l.lane_id = s.session_id
-LEFT JOIN receipts r ON r.scope = t.scope AND r.idem_key = t.idem_key`, 1)
+LEFT JOIN receipts r ON r.scope = t.scope AND r.idem_key = t.idem_key`
+
+// resolveSQL finds sessions by their names, and pinnedSQL those that are meant by their ids, too.
+var (
+	resolveSQL = resolveTable.in(strings.NewReplacer("{name}", "t.name", "{session}",
+		`LEFT JOIN sessions s ON s.tenant = t.tenant AND s.agent = t.agent AND s.instance = t.instance
+			AND s.name = t.name`).Replace(resolveText), 1)
+	pinnedSQL = pinnedTable.in(strings.NewReplacer("{name}", "COALESCE(s.name, t.name)", "{session}",
+		`LEFT JOIN LATERAL (SELECT n.* FROM sessions n WHERE t.pinned IS NULL AND n.tenant = t.tenant
+				AND n.agent = t.agent AND n.instance = t.instance AND n.name = t.name
+			UNION ALL SELECT p.* FROM sessions p WHERE p.session_id = t.pinned AND p.tenant = t.tenant) s ON true`).
+		Replace(resolveText), 1)
+)
 
 // Admissions begin with their rows. An admission that takes its lane begins its head: it sets the time by which that
 // has to end, and $1 microseconds later it is settled without its owner.
@@ -84,7 +101,7 @@ l AS MATERIALIZED (SELECT i.*, 1::bigint AS seq, owner IS NOT NULL AS took, (own
   0::bigint AS entry_base, 0::bigint AS event_base, 0::bigint AS mail FROM i),`
 
 // knownSQL queues at existing lanes and takes those that are idle and as they were read: no entry is written without an
-// event. A lane that was deleted meanwhile gives no row, and the admission is tried again.
+// event. A lane that was deleted, or closed, meanwhile gives no row, and the admission is tried again.
 var knownSQL = admissionColumns + strings.ReplaceAll(`
 l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     state       = CASE WHEN x.state <> 0 THEN x.state WHEN {takes} THEN 2 ELSE 1 END,
@@ -96,7 +113,7 @@ l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     force_after = CASE WHEN x.state = 0 AND {takes} THEN i.force_after ELSE x.force_after END,
     epoch       = x.epoch      + (x.state = 0 AND {takes})::int,
     event_head  = x.event_head + (x.state = 0 AND {takes})::int
-  FROM i WHERE x.lane_id = i.session_id
+  FROM i WHERE x.lane_id = i.session_id AND NOT x.closed
   RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input,
     i.timeout_us, i.segment, i.now, i.options, x.next_seq - 1 AS seq,
     x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch, i.entry_head AS entry_base,

@@ -13,6 +13,15 @@ const nowSQL2 = `$2::timestamptz`
 // endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
+// openAfterSQL is before which no submission of lanes x is open once the head, whose seq a row t has, has settled. Where
+// some interrupt, the head need not have been the first: it is looked for from where it was before, so that no row is
+// passed twice. An older snapshot does for that: what it lacks comes after all that it has.
+func openAfterSQL(t string) string {
+	return `CASE WHEN x.urgent THEN COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = x.lane_id
+      AND q.seq >= x.first_open AND q.seq <> ` + t + `.seq AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1), ` + t + `.seq + 1)
+    ELSE ` + t + `.seq + 1 END`
+}
+
 // lanesSQL moves lanes on and appends to their streams. That the root runs needs no lock: while the lane passes, only
 // its owner can have settled it. What comes after a settlement is decided by the counter on the lane, never by a look
 // at the submissions, which could be older than the lock; whether a lane rests by its mail. A lane whose head settles
@@ -21,7 +30,7 @@ var lanesSQL = laneTable.in(`
 WITH l AS (UPDATE lanes x SET flush = $1,
     event_head  = x.event_head + i.events,
     pending     = x.pending - i.joins - i.ends::int / (NOT i.ends OR i.mail IS NULL)::int,
-    first_open  = CASE WHEN i.ends AND NOT i.urgent THEN i.seq + 1 ELSE x.first_open END,
+    first_open  = CASE WHEN i.ends THEN `+openAfterSQL("i")+` ELSE x.first_open END,
     urgent      = x.urgent AND NOT (i.ends AND x.pending <= 1),
     state       = CASE WHEN i.ends THEN CASE WHEN x.pending <= 1 THEN 0 WHEN i.continues THEN 2 ELSE 1 END
                   WHEN x.mail = i.mail THEN 1 ELSE 2 END,
@@ -37,7 +46,7 @@ WITH l AS (UPDATE lanes x SET flush = $1,
     ends_at     = CASE WHEN NOT i.ends THEN x.ends_at END,
     ends_why    = CASE WHEN i.ends THEN 0 ELSE x.ends_why END,
     force_after = CASE WHEN NOT i.ends THEN x.force_after END
-  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends, s.when_busy = 2 AS urgent FROM {rows}
+  FROM (SELECT t.*, s.seq, s.seq IS NOT NULL AS ends FROM {rows}
     LEFT JOIN submissions s ON t.ended IS NOT NULL
     AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
     AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i

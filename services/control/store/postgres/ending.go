@@ -36,7 +36,7 @@ UPDATE lanes x SET epoch = x.epoch + f.raise, flush = $1, owner = NULL, claim_id
 FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending > 1, f.ends_why, x.due_at`
 
 	endingHeadsSQL = `
-SELECT s.lane_id, s.submission_id, s.seq, s.when_busy = 2, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
+SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
 FROM unnest($2::uuid[]) AS t(lane_id) JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1` + headSQL + `
 JOIN submissions s ON s.submission_id = h.submission_id
 JOIN sessions k ON k.session_id = s.session_id`
@@ -77,7 +77,7 @@ FROM lanes l WHERE c.call_id = ANY($3::text[]) AND c.state < 2 AND l.lane_id = c
 var endLanesSQL = endTable.in(`
 UPDATE lanes x SET event_head = x.event_head + 1, pending = greatest(x.pending - 1, 0),
   state = CASE WHEN x.pending <= 1 THEN 0 ELSE 1 END, urgent = x.urgent AND x.pending > 1,
-  first_open = CASE WHEN t.urgent THEN x.first_open ELSE t.seq + 1 END
+  first_open = `+openAfterSQL("t")+`
 FROM {rows} WHERE x.lane_id = t.lane_id AND x.flush = $1`, 1)
 
 var endSegmentsSQL = endTable.in(`
@@ -98,7 +98,6 @@ type endRow struct {
 	commitID  string
 	eventHead int64
 	seq       int64 // of the head; 0 is that the lane has none
-	urgent    bool  // it interrupts
 	turn      int
 	now       time.Time
 	open      []call.Call
@@ -112,7 +111,6 @@ var endTable = table[endRow]{
 	col("lane_id", "uuid", func(r *endRow) string { return r.LaneID }),
 	col("head_id", "uuid", func(r *endRow) string { return r.HeadID }),
 	col("seq", "bigint", func(r *endRow) int64 { return r.seq }),
-	col("urgent", "bool", func(r *endRow) bool { return r.urgent }),
 	col("outcome", "text", func(r *endRow) string { return string(r.z.Outcome) }),
 	col("reason", "text", func(r *endRow) string { return printable(r.z.Reason) }),
 	col("message", "text", func(r *endRow) string { return printable(r.z.Message) }),
@@ -246,10 +244,10 @@ func (e *ending) read(ctx context.Context, tx pgx.Tx, taken map[string]*endRow, 
 		var usage *string
 		k := &r.Key
 		_, err := pgx.ForEachRow(rows, []any{
-			&id, &r.HeadID, &r.seq, &r.urgent, &r.turn, &usage, &k.Tenant, &k.Agent, &k.Instance, &k.Name,
+			&id, &r.HeadID, &r.seq, &r.turn, &usage, &k.Tenant, &k.Agent, &k.Instance, &k.Name,
 		}, func() error {
 			t := taken[id]
-			t.HeadID, t.Key, t.seq, t.urgent, t.turn = r.HeadID, r.Key, r.seq, r.urgent, r.turn
+			t.HeadID, t.Key, t.seq, t.turn = r.HeadID, r.Key, r.seq, r.turn
 			t.use(usage)
 			return nil
 		})

@@ -167,6 +167,7 @@ func (s *Store) CommitTogether(ctx context.Context, commits []lane.Commit) ([]la
 func Hot() map[string]string {
 	hot := map[string]string{
 		"resolve":           resolveSQL,
+		"resolve, pinned":   pinnedSQL,
 		"admit, fresh":      admissionSQL[true][true],
 		"admit, known":      admissionSQL[false][true],
 		"claim":             claimLanesSQL,

@@ -17,7 +17,7 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 	a := &o.in
 	if o.again || a.tries > 0 {
 		sub, hash, err := s.submission(ctx, `s.submission_id = $1`, a.ID)
-		if err == nil && sub.Key == a.Key { // nobody else has made one with this id
+		if err == nil && a.isFor(sub) { // nobody else has made one with this id
 			o.out, err = s.lostAnswer(ctx, a, sub)
 			return true, err
 		}
@@ -32,9 +32,14 @@ func (s *Store) replay(ctx context.Context, o *admissionOp) (answered bool, err 
 	if a.IdempotencyKey == "" {
 		return false, nil
 	}
-	sub, hash, err := s.submission(ctx, `s.session_id = (SELECT session_id FROM sessions
-		WHERE tenant = $1 AND agent = $2 AND instance = $3 AND name = $4)
-		AND s.idem_key = $5`, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name, a.IdempotencyKey)
+	where, args := `s.session_id = (SELECT session_id FROM sessions
+		WHERE tenant = $2 AND agent = $3 AND instance = $4 AND name = $5)
+		AND s.idem_key = $1`, []any{a.IdempotencyKey, a.Key.Tenant, a.Key.Agent, a.Key.Instance, a.Key.Name}
+	if a.SessionID != "" {
+		where, args = `s.session_id = $2 AND s.tenant = $3 AND s.idem_key = $1`,
+			[]any{a.IdempotencyKey, a.SessionID, a.Key.Tenant}
+	}
+	sub, hash, err := s.submission(ctx, where, args...)
 	if err == nil {
 		o.out, o.err = replayed(a, sub, hash)
 		return true, nil
@@ -81,9 +86,17 @@ func (s *Store) receipt(ctx context.Context, o *admissionOp) (answered bool, err
 	return true, nil
 }
 
+// isFor reports whether a submission is of the session that the admission is for.
+func (a *admission) isFor(sub stored) bool {
+	if a.SessionID != "" && sub.SessionID != "" { // whose name may have changed
+		return sub.SessionID == a.SessionID
+	}
+	return sub.Key == a.Key
+}
+
 // replayed is the answer to a repeated admission.
 func replayed(a *admission, sub stored, hash []byte) (submission.Admitted, error) {
-	if sub.Key != a.Key || !bytes.Equal(hash, a.InputHash) {
+	if !a.isFor(sub) || !bytes.Equal(hash, a.InputHash) {
 		return submission.Admitted{}, submission.ErrIdempotencyConflict
 	}
 	return submission.Admitted{Submission: sub.Submission, Replayed: true, EventHead: sub.eventBase}, nil

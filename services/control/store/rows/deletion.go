@@ -2,6 +2,7 @@ package rows
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ var (
 	sessionsOfInstance = reads(`SELECT agent, instance, name, session_id, parent_id, executor FROM sessions
 		WHERE tenant = $1 AND agent = $2 AND instance = $3 AND name > $4 ORDER BY name LIMIT $5`)
 
+	// A session whose lane is gone is there until its rows are.
+	sessionAlone = reads(`SELECT agent, instance, name, executor FROM sessions WHERE session_id = $1 AND tenant = $2
+		AND parent_id IS NULL`)
 	closeSession = writes(`DELETE FROM lanes WHERE lane_id = $1 AND state + 0 = 0 AND pending = 0`)
 	laneThere    = reads(`SELECT 1 FROM lanes WHERE lane_id = $1`)
 )
@@ -73,11 +77,14 @@ func decodeDeletion(r Row) (deletion.Deletion, error) {
 // BeginDeletion implements deletion.Store.
 func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun deletion.Deletion, err error) {
 	k := d.Key
-	if d.Kind == deletion.Tenant {
+	switch d.Kind {
+	case deletion.Tenant:
 		begun, err = t.beginTenant(ctx, d)
 		return begun, wrap("begin the deletion of a tenant", err)
-	}
-	if d.Kind == deletion.Instance {
+	case deletion.Session:
+		begun, err = t.beginSession(ctx, d)
+		return begun, wrap("begin the deletion of a session", err)
+	case deletion.Instance:
 		some, err := t.port.Query(ctx, sessionsOfInstance, k.Tenant, k.Agent, k.Instance, "", 1)
 		if err == nil && len(some) == 0 {
 			err = session.ErrNoInstance
@@ -91,6 +98,50 @@ func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun 
 			k.Name)
 	}
 	return begun, wrap("begin a deletion", err)
+}
+
+// beginSession begins the deletion of a session, under the name that it has by now. It holds the session's lane, so that
+// nothing is admitted after the look at what has not settled, and nobody takes the name.
+func (t *Tables) beginSession(ctx context.Context, d deletion.Deletion) (begun deletion.Deletion, err error) {
+	if err := within(ctx, d.Key.Tenant); err != nil {
+		return begun, err
+	}
+	if !ident.IsUUID(d.SessionID) {
+		return begun, session.ErrNotFound
+	}
+	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
+		held, err := p.Query(ctx, holdLane, d.SessionID, d.Key.Tenant)
+		if err != nil {
+			return err
+		}
+		of, err := p.Query(ctx, sessionAlone, d.SessionID, d.Key.Tenant)
+		switch {
+		case err != nil:
+			return err
+		case len(of) == 0:
+			return session.ErrNotFound
+		}
+		d.Key.Agent, d.Key.Instance, d.Key.Name = of[0].text(0), of[0].text(1), of[0].text(2)
+		d.Executor = of[0].text(3)
+		begun, err = one(ctx, p, decodeDeletion, deletion.ErrNotFound, openDeletion, d.Key.Tenant, d.Key.Agent,
+			d.Key.Instance, d.Key.Name)
+		switch {
+		case !errors.Is(err, deletion.ErrNotFound):
+			return err
+		case len(held) > 0 && held[0].int(0) > 0 && d.IfIdle:
+			return session.ErrBusy
+		}
+		if _, err := p.Exec(ctx, closeLane, d.SessionID, d.Key.Tenant); err != nil {
+			return err
+		}
+		if err := addDeletion(ctx, p, d); err != nil {
+			return err
+		}
+		begun, err = one(ctx, p, decodeDeletion, deletion.ErrNotFound, openDeletion, d.Key.Tenant, d.Key.Agent,
+			d.Key.Instance, d.Key.Name)
+		return err
+	})
+	return begun, err
 }
 
 func addDeletion(ctx context.Context, p Port, d deletion.Deletion) error {

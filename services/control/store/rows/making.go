@@ -27,6 +27,8 @@ var (
 		WHERE session_id = $1 AND tenant = $2`)
 	// holdLane makes a session's owner, admissions and deletions wait. It changes nothing.
 	holdLane = writes(`UPDATE lanes SET mail = mail WHERE lane_id = $1 AND tenant = $2 RETURNING pending`)
+	// closeLane keeps admissions away that have found the lane before, by a name that leads elsewhere now.
+	closeLane = writes(`UPDATE lanes SET closed = true WHERE lane_id = $1 AND tenant = $2`)
 	// A fork of a fork shares what that shares, as far as it is not cut off, and then what that has itself.
 	shareBases = writes(`INSERT INTO session_bases (session_id, upto, tenant, after, base_id)
 		SELECT p.id, CASE WHEN b.upto < $3 THEN b.upto ELSE $3 END, b.tenant, b.after, b.base_id
@@ -195,6 +197,9 @@ func (t *Tables) fork(
 	case f.Rewinds:
 		f.New = session.New{Key: from.Key, Labels: from.Labels, Metadata: from.Metadata}
 		if _, err := p.Exec(ctx, renameRewound, f.From, f.Key.Tenant, session.Rewound(f.From), id); err != nil {
+			return s, err
+		}
+		if _, err := p.Exec(ctx, closeLane, f.From, f.Key.Tenant); err != nil {
 			return s, err
 		}
 	}

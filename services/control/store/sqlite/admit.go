@@ -18,13 +18,14 @@ import (
 )
 
 var (
-	selectReceipt = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2 AND s.session_id =
-		(SELECT session_id FROM sessions WHERE tenant = ?3 AND agent = ?4 AND instance = ?5 AND name = ?6)
-		UNION ALL SELECT hash, submission_id FROM receipts WHERE scope = ?1 AND idem_key = ?2 AND expires > ?7`)
+	selectReceipt = sql(`SELECT s.input_hash, s.submission_id FROM submissions s WHERE s.idem_key = ?2
+		AND s.session_id = ?3
+		UNION ALL SELECT hash, submission_id FROM receipts WHERE scope = ?1 AND idem_key = ?2 AND expires > ?4`)
 	insertReceipt = sql(`INSERT OR REPLACE INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
 		VALUES (?, ?, ?, ?, ?, ?)`)
-	selectSessionID = sql(`SELECT session_id, executor FROM sessions
+	selectNamed = sql(`SELECT session_id, executor, name, rewound_to FROM sessions
 		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
+	selectPinned = sql(`SELECT session_id, executor, name, rewound_to FROM sessions WHERE session_id = ? AND tenant = ?`)
 	isDeleting = sql(`SELECT 1 FROM deletions WHERE tenant = ?1 AND agent IN ('', ?2) AND instance IN ('', ?3)
 		AND name IN ('', ?4) AND done_at IS NULL LIMIT 1`)
 	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
@@ -53,23 +54,22 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (out submissi
 }
 
 func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
+	at, err := t.place(a)
+	if err != nil {
+		return out, err
+	}
 	if a.IdempotencyKey != "" {
-		if out, found, err := t.replay(a); found || err != nil {
+		if out, found, err := t.replay(a, at.id); found || err != nil {
 			return out, err
 		}
 	}
 	if a.ReplayOnly {
 		return out, submission.ErrNotFound
 	}
-	k := a.Key
-	deleting, err := t.row(isDeleting, k.Tenant, k.Agent, k.Instance, k.Name)
-	if err == nil && deleting != nil {
-		err = session.ErrDeleting
-	}
-	if err != nil {
+	if err := t.mayAdmit(&a, at); err != nil {
 		return out, err
 	}
-	l, executor, err := t.findLane(a.Key)
+	l, err := t.laneOf(a.Key, at)
 	if err != nil {
 		return out, err
 	}
@@ -84,7 +84,7 @@ func (t tx) admit(a submission.Admission) (out submission.Admitted, err error) {
 	l.nextSeq++
 	switch {
 	case start:
-		err = t.start(a, l, &out, executor)
+		err = t.start(a, l, &out, at.executor)
 	case l.state == idle:
 		l.rest(t.micros())
 	}
@@ -136,10 +136,47 @@ func scope(k session.Key) string {
 		escape.Replace(k.Name)
 }
 
-// replay answers an admission whose key was used before.
-func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool, err error) {
+// place is the session that an admission is for. Without an id there is none.
+type place struct {
+	id, executor, name string
+	rewound            bool
+}
+
+func (t tx) place(a submission.Admission) (at place, err error) {
 	k := a.Key
-	r, err := t.row(selectReceipt, scope(k), a.IdempotencyKey, k.Tenant, k.Agent, k.Instance, k.Name, t.micros())
+	q, args := selectNamed, []any{k.Tenant, k.Agent, k.Instance, k.Name}
+	if a.SessionID != "" {
+		q, args = selectPinned, []any{a.SessionID, k.Tenant}
+	}
+	r, err := t.row(q, args...)
+	if err == nil && r != nil {
+		at = place{id: r.text(0), executor: r.text(1), name: r.text(2), rewound: r.text(3) != ""}
+	}
+	return at, err
+}
+
+// mayAdmit refuses what no session takes, or the one that is meant. From here on the name is what it is by now.
+func (t tx) mayAdmit(a *submission.Admission, at place) error {
+	if a.SessionID != "" {
+		switch a.Key.Name = at.name; {
+		case at.id == "":
+			return session.ErrNotFound
+		case at.rewound:
+			return session.ErrRewound
+		}
+	}
+	k := a.Key
+	deleting, err := t.row(isDeleting, k.Tenant, k.Agent, k.Instance, k.Name)
+	if err == nil && deleting != nil {
+		err = session.ErrDeleting
+	}
+	return err
+}
+
+// replay answers an admission whose key was used before, in the session with the id or in one that had its name.
+func (t tx) replay(a submission.Admission, id string) (out submission.Admitted, found bool, err error) {
+	k := a.Key
+	r, err := t.row(selectReceipt, scope(k), a.IdempotencyKey, id, t.micros())
 	if err != nil || r == nil {
 		return out, false, err
 	}
@@ -160,23 +197,19 @@ func (t tx) replay(a submission.Admission) (out submission.Admitted, found bool,
 	return out, true, err
 }
 
-// findLane returns a lane without a rowid when there is none yet.
-func (t tx) findLane(k session.Key) (l *laneRow, executor string, err error) {
-	r, err := t.row(selectSessionID, k.Tenant, k.Agent, k.Instance, k.Name)
-	if err != nil {
-		return nil, "", err
-	}
-	if r != nil {
-		if l, err = t.lane(selectLane, r.text(0)); err == nil && l == nil {
+// laneOf returns a lane without a rowid when there is no session yet.
+func (t tx) laneOf(k session.Key, at place) (l *laneRow, err error) {
+	if at.id != "" {
+		if l, err = t.lane(selectLane, at.id); err == nil && l == nil {
 			err = submission.ErrSubAgent
 		}
-		return l, r.text(1), err
+		return l, err
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
-		return nil, "", fmt.Errorf("making a session id: %w", err)
+		return nil, fmt.Errorf("making a session id: %w", err)
 	}
-	return &laneRow{id: id.String(), tenant: k.Tenant, kind: lane.KindSession, nextSeq: 1, firstOpen: 1}, "", nil
+	return &laneRow{id: id.String(), tenant: k.Tenant, kind: lane.KindSession, nextSeq: 1, firstOpen: 1}, nil
 }
 
 // queued is the answer of an admission that waits.

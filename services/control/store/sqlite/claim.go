@@ -16,9 +16,10 @@ var (
 	// One that was to join another has its own place in the queue after all.
 	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ?, event_base = ?,
 		host_id = iif(when_busy = 1, NULL, host_id), when_busy = iif(when_busy = 1, 0, when_busy) WHERE rowid = ?`)
-	// What runs is the head, and then what interrupts.
-	urgentHead = sql(`SELECT coalesce((SELECT seq FROM submissions WHERE session_id = ?1 AND seq >= ?2 AND status = 1),
-		(SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status = 0 ORDER BY seq LIMIT 1), ?2)`)
+	// What runs is the head, and then what interrupts. The condition of the index has to be said.
+	urgentHead = sql(`SELECT coalesce((SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2
+			AND status = 1 LIMIT 1), (SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2
+			AND status = 0 ORDER BY seq LIMIT 1))`)
 	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
 	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)
@@ -200,17 +201,20 @@ func (t tx) charge(rows []*loopRow, loops []lane.Loop) error {
 // head is the lane's first open submission, unless one interrupts. A lane that counts some and has none is counted
 // anew: nil.
 func (t tx) head(l *laneRow) (*loopRow, error) {
-	from := l.firstOpen
-	if l.urgent {
-		r, err := t.row(urgentHead, l.id, l.firstOpen)
-		if err != nil {
-			return nil, err
-		}
-		from = r.int(0)
+	head, err := t.loop(selectHead, l.id, l.firstOpen)
+	if err != nil {
+		return nil, err
 	}
-	head, err := t.loop(selectHead, l.id, from)
-	if err != nil || head != nil {
-		return head, err
+	if head != nil {
+		l.firstOpen = head.seq // so that nobody looks again at those before it
+		if !l.urgent || head.status == submission.Running {
+			return head, nil
+		}
+		r, err := t.row(urgentHead, l.id)
+		if err != nil || r.int(0) == 0 {
+			return head, err
+		}
+		return t.loop(selectHead, l.id, r.int(0))
 	}
 	r, err := t.row(countOpen, l.id)
 	if err != nil {

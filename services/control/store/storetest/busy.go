@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -76,7 +77,65 @@ func settledLike(t tester, s store.Store, steer, host string) {
 	}
 }
 
+// interrupted is a lane whose head was interrupted n times over, before it had settled each time.
+func interrupted(t tester, db DB, h *holder, name string, n int) *holder {
+	t.Helper()
+	for i := range n {
+		next := sent(t, db.Second, name, submission.Interrupt)
+		if i%3 == 2 {
+			_, err := db.Second.End(ctx(t), h.lease.Fence, lane.Aborted, "R", "m")
+			ok(t, err)
+			h = claimOne(t, db.Store, live(t, db.Store))
+		} else {
+			done := h.commit(t, h.end(true))
+			if done.Next == nil {
+				t.Fatalf("nothing is next")
+			}
+			h = hold(db.Store, *done.Next)
+		}
+		if h.id() != next.ID {
+			t.Fatalf("%s is next, want %s", h.id(), next.ID)
+		}
+	}
+	return h
+}
+
+// queueFrom fails where a lane is looked through from before a submission.
+func queueFrom(t tester, db DB, id string, seq int64) {
+	t.Helper()
+	none(db, fmt.Sprintf(`FROM lanes WHERE lane_id = '%s' AND first_open < %d`, id, seq))
+}
+
 var busyCases = []testCase{
+	{"a session that is interrupted all the time knows where its queue begins", func(t *testing.T, db DB) {
+		h := interrupted(t, db, start(t, db.Store, "a", live(t, db.Store)), "a", 12)
+		sent(t, db.Store, "a", submission.Interrupt) // which looks for the head
+		queueFrom(t, db, h.session(), 12)
+		consistent(t, db.Store, h.session())
+
+		h = start(t, db.Store, "b", live(t, db.Store))
+		waits := queue(t, db.Second, "b")
+		h = interrupted(t, db, h, "b", 12)
+		last := queue(t, db.Second, "b")
+		done := h.commit(t, h.end(true))
+		if h = hold(db.Store, *done.Next); h.id() != waits.ID {
+			t.Fatalf("%s is next, want what has waited all the time", h.id())
+		}
+		done = h.commit(t, h.end(true))
+		if h = hold(db.Store, *done.Next); h.id() != last.ID {
+			t.Fatalf("%s is next, want the last one", h.id())
+		}
+		queueFrom(t, db, h.session(), last.Seq)
+		consistent(t, db.Store, h.session())
+		h.commit(t, h.end(false))
+		h = hold(db.Store, *admit(t, db.Store, func() submission.Admission {
+			a := admission("b")
+			a.Owner = live(t, db.Store)
+			return a
+		}()).Lease)
+		h.commit(t, h.end(false))
+		consistent(t, db.Store, h.session())
+	}},
 	{"what comes to an idle session is queued, whatever it wants", func(t *testing.T, db DB) {
 		for name, w := range map[string]submission.WhenBusy{"a": submission.Steer, "b": submission.Interrupt} {
 			a := admission(name)

@@ -54,6 +54,7 @@ type testCase struct {
 // suites in the order in which a new store would want to pass them.
 var suites = []suite{
 	{"admit", admitCases},
+	{"an admission", pinnedCases},
 	{"claim", claimCases},
 	{"commit", commitCases},
 	{"settle", settleCases},
@@ -83,7 +84,7 @@ var suites = []suite{
 	{"damage", damageCases},
 	{"retention", retentionCases},
 	{"pauses of models", pauseCases},
-	{"deletions", deletionCases},
+	{"deletions", append(idleDeletionCases, deletionCases...)},
 	{"tenants", tenantCases},
 	{"model", modelCases},
 	{"chaos", chaosCases},
