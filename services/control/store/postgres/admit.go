@@ -45,6 +45,19 @@ type place struct {
 	now       time.Time // on the platform's clock
 }
 
+// refuses is why nothing is admitted there. pinned is that a session is meant by its id.
+func (p place) refuses(pinned bool) error {
+	switch {
+	case pinned && p.fresh:
+		return session.ErrNotFound
+	case pinned && p.rewound:
+		return session.ErrRewound
+	case p.deleting:
+		return session.ErrDeleting
+	}
+	return nil
+}
+
 // Admit implements submission.Store.
 func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.Admitted, error) {
 	scope, claimID, within := scopeOf(a.Key), uuid.NewString(), cmp.Or(tenancy.Of(ctx), a.Key.Tenant)
@@ -103,13 +116,8 @@ func (s *Store) flushAdmissions(ctx context.Context, ops []*admissionOp) error {
 			}
 			fallthrough
 		default:
-			switch {
-			case pinned && places[i].fresh:
-				o.err = session.ErrNotFound
-			case pinned && places[i].rewound:
-				o.err = session.ErrRewound
-			case places[i].deleting:
-				o.err = session.ErrDeleting
+			switch o.err = places[i].refuses(pinned); {
+			case o.err != nil:
 			case places[i].fresh:
 				fresh = append(fresh, i)
 			default:
