@@ -76,7 +76,8 @@ func TestWorkGoesToTheSessionThatWasFound(t *testing.T) {
 			if sub, _, err := byID(t, f, one.ID)[what]("k"); rpc.Reason(err) != test.want {
 				t.Errorf("%s, %s: %v, %v", what, name, sub, err)
 			}
-			if heir, err := f.Store.FindSession(t.Context(), key); err != nil || heir.Pending != 0 || heir.ID == one.ID {
+			heir, err := f.Store.FindSession(t.Context(), key)
+			if err != nil || heir.Pending != 0 || heir.ID == one.ID {
 				t.Errorf("%s, %s: the heir of the name has got work: %+v, %v", what, name, heir, err)
 			}
 		}

@@ -66,7 +66,8 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (submission.A
 			Admission: a, scope: scope, claimID: claimID, within: within, tries: tries,
 		})
 		if (isViolation(err) || errors.Is(err, errMoved)) && tries < 10 {
-			continue // the session was made, closed or deleted, or the key used, between the read and the write: read again
+			// The session was made, closed or deleted, or the key used, between the read and the write: read again.
+			continue
 		}
 		if err != nil {
 			return submission.Admitted{}, fmt.Errorf("admit: %w", err)

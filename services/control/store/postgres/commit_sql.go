@@ -13,12 +13,13 @@ const nowSQL2 = `$2::timestamptz`
 // endsSQL is how the end of a head is told, of lanes x: what is left of it in microseconds, and why.
 const endsSQL = `(extract(epoch FROM x.ends_at - (` + nowSQL2 + `)) * 1e6)::bigint, x.ends_why`
 
-// openAfterSQL is before which no submission of lanes x is open once the head, whose seq a row t has, has settled. Where
-// some interrupt, the head need not have been the first: it is looked for from where it was before, so that no row is
-// passed twice. An older snapshot does for that: what it lacks comes after all that it has.
+// openAfterSQL is before which no submission of lanes x is open once the head, whose seq a row t has, has settled.
+// Where some interrupt, the head need not have been the first: it is looked for from where it was before, so that no
+// row is passed twice. An older snapshot does for that: what it lacks comes after all that it has.
 func openAfterSQL(t string) string {
 	return `CASE WHEN x.urgent THEN COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = x.lane_id
-      AND q.seq >= x.first_open AND q.seq <> ` + t + `.seq AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1), ` + t + `.seq + 1)
+      AND q.seq >= x.first_open AND q.seq <> ` + t + `.seq AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1),
+      ` + t + `.seq + 1)
     ELSE ` + t + `.seq + 1 END`
 }
 

@@ -100,8 +100,8 @@ func (t *Tables) BeginDeletion(ctx context.Context, d deletion.Deletion) (begun 
 	return begun, wrap("begin a deletion", err)
 }
 
-// beginSession begins the deletion of a session, under the name that it has by now. It holds the session's lane, so that
-// nothing is admitted after the look at what has not settled, and nobody takes the name.
+// beginSession begins the deletion of a session, under the name that it has by now. It holds the session's lane, so
+// that nothing is admitted after the look at what has not settled, and nobody takes the name.
 func (t *Tables) beginSession(ctx context.Context, d deletion.Deletion) (begun deletion.Deletion, err error) {
 	if err := within(ctx, d.Key.Tenant); err != nil {
 		return begun, err

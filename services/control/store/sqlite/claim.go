@@ -17,9 +17,10 @@ var (
 	startHead = sql(`UPDATE submissions SET status = 1, started_at = ?, entry_head = ?, event_base = ?,
 		host_id = iif(when_busy = 1, NULL, host_id), when_busy = iif(when_busy = 1, 0, when_busy) WHERE rowid = ?`)
 	// What runs is the head, and then what interrupts. The condition of the index has to be said.
-	urgentHead = sql(`SELECT coalesce((SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2
-			AND status = 1 LIMIT 1), (SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2
-			AND status = 0 ORDER BY seq LIMIT 1))`)
+	urgentHead = sql(`SELECT coalesce(
+		(SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2 AND status = 1 LIMIT 1),
+		(SELECT seq FROM submissions WHERE session_id = ?1 AND when_busy = 2 AND status < 2 AND status = 0
+			ORDER BY seq LIMIT 1))`)
 	countOpen = sql(`SELECT count(*) FROM submissions WHERE session_id = ? AND status < 2`)
 
 	nextOwner   = sql(`SELECT owner FROM temp.running WHERE owner > ? ORDER BY owner LIMIT 1`)

@@ -53,10 +53,12 @@ var pinnedCases = []testCase{
 			t.Errorf("admitted %+v", out)
 		}
 		admitAgain(t, db, a, out.Submission)
+		foreign := pinned("a", h.session(), "")
+		foreign.Key.Tenant = "other"
 		for name, other := range map[string]submission.Admission{
 			"nobody's id":      pinned("a", ident.New(), ""),
 			"nobody's, a key":  pinned("a", ident.New(), "another"),
-			"another tenant's": func() submission.Admission { a := pinned("a", h.session(), ""); a.Key.Tenant = "other"; return a }(),
+			"another tenant's": foreign,
 		} {
 			for _, s := range []store.Store{db.Store, db.Second} {
 				other.ID = ident.New()
@@ -127,7 +129,9 @@ var pinnedCases = []testCase{
 var idleDeletionCases = []testCase{
 	{"of a session that must be idle are refused while it is not", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
-		d := deletion.Deletion{ID: ident.New(), Kind: deletion.Session, Key: key("a"), SessionID: h.session(), IfIdle: true}
+		d := deletion.Deletion{
+			ID: ident.New(), Kind: deletion.Session, Key: key("a"), SessionID: h.session(), IfIdle: true,
+		}
 		for _, s := range []store.Store{db.Store, db.Second} {
 			_, err := s.BeginDeletion(ctx(t), d)
 			refused(t, err, session.ErrBusy)
