@@ -27,7 +27,7 @@ var (
 		WHERE tenant = ? AND agent = ? AND instance = ? AND name = ?`)
 	selectPinned = sql(`SELECT session_id, executor, name, rewound_to FROM sessions
 		WHERE session_id = ? AND tenant = ?`)
-	isDeleting   = sql(`SELECT 1 FROM deletions WHERE tenant = ?1 AND agent IN ('', ?2) AND instance IN ('', ?3)
+	isDeleting = sql(`SELECT 1 FROM deletions WHERE tenant = ?1 AND agent IN ('', ?2) AND instance IN ('', ?3)
 		AND name IN ('', ?4) AND done_at IS NULL LIMIT 1`)
 	insertSession = sql(`INSERT INTO sessions (session_id, lane_id, tenant, agent, instance, name, created_at)
 		VALUES (?, ?, ?, ?, ?, ?, ?)`)
