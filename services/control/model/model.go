@@ -346,14 +346,14 @@ func (m Message) Weight() int {
 }
 
 // Text is the message's text blocks, joined by newlines. Those into which a provider has split one text, to cite a
-// source for each, are joined as they are.
+// source for each or to sign them, are joined as they are.
 func (m Message) Text() string {
 	var text strings.Builder
 	for i, b := range m.Content {
 		if b.Type != TextBlock {
 			continue
 		}
-		if text.Len() > 0 && !(i > 0 && m.Content[i-1].Type == TextBlock && (b.cites() || m.Content[i-1].cites())) {
+		if text.Len() > 0 && !(i > 0 && m.Content[i-1].Type == TextBlock && (b.split() || m.Content[i-1].split())) {
 			text.WriteByte('\n')
 		}
 		text.WriteString(b.Text)
@@ -361,8 +361,11 @@ func (m Message) Text() string {
 	return text.String()
 }
 
-// cites reports whether the provider has cited sources for a text.
-func (b Block) cites() bool { return bytes.HasPrefix(b.Opaque, []byte(`{"citations":`)) }
+// split reports whether the provider has split a text where the block begins or ends: Anthropic, to cite sources for
+// it, or Gemini, which signs pieces of an answer.
+func (b Block) split() bool {
+	return bytes.HasPrefix(b.Opaque, []byte(`{"citations":`)) || bytes.HasPrefix(b.Opaque, []byte(`{"signature":`))
+}
 
 // Memo keeps what a model has made of a conversation, so that the model makes each message into bytes once and not at
 // every call. The zero value is empty. It belongs to one conversation, to which messages are only added, and to one

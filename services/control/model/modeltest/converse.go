@@ -39,6 +39,13 @@ func awsName(kind string) string {
 	return kind
 }
 
+// Framed is an event of this name as AWS frames it.
+func Framed(name, data string) Event {
+	return framed(map[string]string{
+		":message-type": "event", ":event-type": name, ":content-type": "application/json",
+	}, name, data)
+}
+
 // framed is an event as AWS frames it.
 func framed(headers map[string]string, name, data string) Event {
 	m := eventstream.Message{Payload: []byte(data)}
@@ -57,9 +64,7 @@ func converseStream(t Turn) Play {
 	var p Play
 	emit := func(name string, data object) {
 		data["p"] = "abcdefgh"[:1+len(p)%8] // hides how long the texts are
-		p = append(p, framed(map[string]string{
-			":message-type": "event", ":event-type": name, ":content-type": "application/json",
-		}, name, text(data)))
+		p = append(p, Framed(name, text(data)))
 	}
 	emit("messageStart", object{"role": "assistant"})
 	n := 0

@@ -4,11 +4,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 )
 
-// converse takes an event of Bedrock's ConverseStream.
+// converse takes an event of Bedrock's ConverseStream, or a whole answer of Converse.
 func (d *Decoder) converse(e Event) error {
-	var index, start, delta, reason, usage, failure []byte
+	var index, start, delta, reason, usage []byte
 	if !pick(e.Data, field{"contentBlockIndex", &index}, field{"start", &start}, field{"delta", &delta},
-		field{"stopReason", &reason}, field{"usage", &usage}, field{"error", &failure}) {
+		field{"stopReason", &reason}, field{"usage", &usage}) {
 		return foreignEvent(e.Data)
 	}
 	switch string(e.Name) {
@@ -23,16 +23,54 @@ func (d *Decoder) converse(e Event) error {
 	case "contentBlockStop":
 		d.blockStop(d.blockIndex(index))
 	case "messageStop":
-		return d.converseStop(str(reason))
+		d.converseStop(str(reason))
 	case "metadata":
 		d.converseUsage(usage)
 		d.ended = d.reason != ""
-	default:
-		if !isNull(failure) {
-			return reported(e.Data)
-		}
+	case "":
+		return d.converseWhole(e.Data)
 	}
 	return nil
+}
+
+// converseWhole takes what came without frames: an answer that was not streamed, or an error.
+func (d *Decoder) converseWhole(v []byte) error {
+	var output, reason, usage, failure []byte
+	pick(v, field{"output", &output}, field{"stopReason", &reason}, field{"usage", &usage}, field{"error", &failure},
+		field{"message", &failure}, field{"Message", &failure}, field{"__type", &failure}, field{"detail", &failure})
+	switch {
+	case isObject(output):
+	case !isNull(failure):
+		return reported(v)
+	default:
+		d.unknown(v)
+		return nil
+	}
+	n := 0
+	elements(member(member(output, "message"), "content"), func(block []byte) {
+		d.converseBlock(n, block)
+		d.blockStop(n)
+		n++
+	})
+	d.converseStop(str(reason))
+	d.converseUsage(usage)
+	d.ended = true
+	return nil
+}
+
+// converseBlock takes a whole block.
+func (d *Decoder) converseBlock(index int, block []byte) {
+	var call, thought []byte
+	pick(block, field{"toolUse", &call}, field{"reasoningContent", &thought})
+	switch {
+	case isObject(call):
+		d.converseStart(index, block)
+		d.latest(index).write(member(call, "input"))
+	case isObject(member(thought, "reasoningText")):
+		d.converseDelta(index, append(append([]byte(`{"reasoningContent":`), member(thought, "reasoningText")...), '}'))
+	default:
+		d.converseDelta(index, block)
+	}
 }
 
 func (d *Decoder) converseStart(index int, start []byte) {
@@ -69,16 +107,14 @@ func (d *Decoder) converseDelta(index int, delta []byte) {
 	}
 }
 
-func (d *Decoder) converseStop(reason string) error {
+func (d *Decoder) converseStop(reason string) {
 	switch reason {
 	case "malformed_model_output", "malformed_tool_use":
-		// The model wrote what the server cannot read. Another answer may be better.
-		return &ForeignError{What: "the provider could not read its model's answer: " + reason}
+		d.spoil("the provider could not read its model's answer: "+reason, reason, nil)
 	case "guardrail_intervened", "content_filtered":
 		d.refused, d.why = true, "it ended with "+reason
 	}
 	d.because(reason)
-	return nil
 }
 
 func (d *Decoder) converseUsage(v []byte) {

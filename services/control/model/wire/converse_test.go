@@ -117,6 +117,7 @@ func TestConverse(t *testing.T) {
 	failed := func(kind string) string {
 		return frames(append(part[:2:2], modeltest.Converse.ErrorEvent(kind, "oh no")))
 	}
+	spoiled := modeltest.Framed("messageStop", `{"stopReason":"malformed_tool_use"}`)
 	broken := []byte(stream(modeltest.Turn{Text: []string{"a"}}))
 	broken[len(broken)/2] ^= 1
 	dark := base64.StdEncoding.EncodeToString([]byte("dark"))
@@ -139,12 +140,31 @@ func TestConverse(t *testing.T) {
 			failed("throttlingException"), `hello | error: the provider reported an error: ` +
 				`"{\"error\":{\"type\":\"throttlingException\",\"message\":\"oh no\"}}"`,
 		},
+		"an answer that the server cannot read": {
+			frames(append(part[:2:2], spoiled, part[len(part)-1])),
+			"hello | error: the provider could not read its model's answer: malformed_tool_use",
+		},
 		"no frames": {"<html>", "error: the stream ended before its end"},
 	} {
 		for _, r := range []io.Reader{strings.NewReader(tt.src), iotest.OneByteReader(strings.NewReader(tt.src))} {
 			if got := tell(t, parts(model.APIConverse, r)); got != tt.want {
 				t.Errorf("%s, by %T:\ngot  %s\nwant %s", name, r, got, tt.want)
 			}
+		}
+	}
+	whole := `{"output":{"message":{"role":"assistant","content":[{"reasoningContent":{"reasoningText":{"text":"hm",` +
+		`"signature":"c2ln"}}},{"text":"so"},{"toolUse":{"toolUseId":"a","name":"ls","input":{"c":1}}}]}},` +
+		`"stopReason":"tool_use","usage":{"inputTokens":3,"outputTokens":5}}`
+	for src, want := range map[string]string{
+		whole:               `thinks hm {"signature":"c2ln"} | so | a=ls{"c":1} | 3+5 | tool_use`,
+		"\n" + whole + "\n": `thinks hm {"signature":"c2ln"} | so | a=ls{"c":1} | 3+5 | tool_use`,
+		`{"message":"no"}`:  `error: the provider reported an error: "{\"message\":\"no\"}"`,
+		`[{"error":"no"}]`:  `error: the provider reported an error: "{\"error\":\"no\"}"`,
+		`{"message":`:       "error: an event of the provider's stream is no JSON object: \"{\\\"message\\\":\"",
+		`{}`:                "error: the stream ended before its end",
+	} {
+		if got := tell(t, parts(model.APIConverse, iotest.OneByteReader(strings.NewReader(src)))); got != want {
+			t.Errorf("%s without frames:\ngot  %s\nwant %s", src, got, want)
 		}
 	}
 	if got := tell(t, parts(model.APIConverse, strings.NewReader(string(broken)))); !strings.Contains(got,
@@ -156,7 +176,7 @@ func TestConverse(t *testing.T) {
 // What Bedrock keeps in a cache is marked by pieces of their own, and only for models that have one.
 func TestConverseMarksWhatIsKept(t *testing.T) {
 	for id, want := range map[string]int{
-		"eu.anthropic.claude-sonnet-4-6": 3, "amazon.nova-pro-v1:0": 3,
+		"eu.anthropic.claude-sonnet-4-6": 3, "amazon.nova-pro-v1:0": 2,
 		"meta.llama": 0,
 	} {
 		to := target(model.APIConverse)

@@ -43,6 +43,7 @@ type Decoder struct {
 	stop    model.Stop
 	refused bool
 	why     string // it was refused, "" when the provider does not tell
+	spoiled error  // why the answer is of no use, although it is over
 	ended   bool   // the protocol's mark of the end came
 	meaning bool   // something of an answer came
 	strange []byte // the first content of a shape or kind that is not known
@@ -76,12 +77,13 @@ func (d *Decoder) Event(e Event) ([]model.Part, error) {
 		d.ended = true
 		return d.out, nil
 	}
-	if err := d.take(e.Name, data); err != nil {
-		return d.out, err
-	}
-	if d.counted && d.Answered() { // not before the answer: what opens a message is no event of it
+	err := d.take(e.Name, data)
+	if d.counted && (d.Answered() || err != nil) { // what opens a message is no event of the answer
 		d.counted = false
 		d.emit(model.Part{Type: model.PartUsage, Usage: d.usage})
+	}
+	if err != nil {
+		return d.out, err
 	}
 	if len(d.out) == 0 {
 		d.emit(model.Part{Type: model.PartProgress})
@@ -123,6 +125,8 @@ func (d *Decoder) End() ([]model.Part, error) {
 		return nil, fmt.Errorf("%w: %s", ErrRefused, d.why)
 	case d.refused:
 		return nil, ErrRefused
+	case d.spoiled != nil:
+		return nil, d.spoiled
 	case d.reason == "" && !d.ended:
 		return nil, ErrCut
 	case d.reason == "" && !d.meaning:
@@ -180,9 +184,17 @@ func (d *Decoder) because(reason string) {
 		"model_context_window_exceeded":
 		d.stop = model.StopLength
 	case "content_filter", "refusal", "safety", "SAFETY", "RECITATION", "BLOCKLIST",
-		"PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "LANGUAGE":
+		"PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "LANGUAGE",
+		"MODEL_ARMOR":
 		d.refused = true
 	}
+}
+
+// spoil notes that the answer is over and of no use: its model wrote what the server cannot read. Another answer may be
+// better. What it has cost may still come.
+func (d *Decoder) spoil(what, reason string, message []byte) {
+	d.because(reason)
+	d.spoiled = &ForeignError{What: what, Came: []byte(str(message))}
 }
 
 // begin makes a block the open one.

@@ -74,7 +74,8 @@ type pending struct {
 	from   string // the id in the journal
 	id     string // the id as it is sent
 	tool   string
-	plain  bool // the call was sent as a text
+	given  string // the id that the provider gave it and wants to be named by the result; "" for none
+	plain  bool   // the call was sent as a text
 	result *model.Block
 }
 
@@ -95,6 +96,7 @@ type content struct {
 	id    string
 	tool  string
 	args  []byte
+	given string          // see pending
 	meta  json.RawMessage // of the model itself
 }
 
@@ -102,6 +104,7 @@ type content struct {
 type outcome struct {
 	id, text string
 	tool     string
+	given    string // see pending
 	image    *model.Image
 	failed   bool
 	plain    bool // the call was sent as a text, and so is the result
@@ -294,13 +297,17 @@ func (e *Encoder) call(b model.Block, own bool) content {
 	if e.sent != nil {
 		e.sent(p.from, p.id)
 	}
-	e.calls = append(e.calls, p)
 	c := content{kind: model.ToolCallBlock, id: p.id, tool: p.tool, args: args}
 	if own && (e.target.API != model.APIGemini ||
 		!e.omit.Thinking) { // Gemini's thoughts are in the signatures of calls
 		c.meta = b.Opaque
 		e.has.thoughts = e.has.thoughts || e.target.API == model.APIGemini && b.Opaque != nil
+		if p.given = str(member(b.Opaque, "id")); p.given != b.CallID {
+			p.given = "" // of several calls that it gave the same one
+		}
 	}
+	e.calls = append(e.calls, p)
+	c.given = p.given
 	return c
 }
 
@@ -339,7 +346,7 @@ func (e *Encoder) settle() {
 }
 
 func (e *Encoder) outcome(p pending) outcome {
-	o := outcome{id: p.id, tool: p.tool, plain: p.plain, text: noResult, failed: true}
+	o := outcome{id: p.id, tool: p.tool, given: p.given, plain: p.plain, text: noResult, failed: true}
 	if b := p.result; b != nil {
 		o.text, o.failed = b.Text, b.IsError
 		if b.Image != nil && !b.IsError {

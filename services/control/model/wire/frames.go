@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -30,18 +31,15 @@ func (*Frames) Release() {}
 // Garbage is the beginning of what came and was no event.
 func (f *Frames) Garbage() []byte { return f.garbage }
 
-// Next is the next event. An error that the stream has in the place of one has the name "exception". At the end of the
-// stream the error is io.EOF; it is a *ForeignError when what comes is no frame, and otherwise the error of reading.
+// Next is the next event. An error that the stream has in the place of one has the name "exception"; JSON that is not
+// framed has none. At the end of the stream the error is io.EOF; it is a *ForeignError when what comes is no frame, and otherwise the error of reading.
 func (f *Frames) Next() (Event, error) {
 	begin, err := f.src.Peek(1)
 	if err != nil {
 		return Event{}, err
 	}
 	if begin[0] != 0 { // of a length, which is never so large
-		came, _ := f.src.Peek(f.src.Buffered())
-		f.garbage = append(f.garbage[:0], came[:min(len(came), maxGarbage)]...)
-		_, _ = io.Copy(io.Discard, io.LimitReader(f.src, maxSkipped))
-		return Event{}, io.EOF
+		return f.document()
 	}
 	message, err := f.decoder.Decode(f.src, f.payload[:0])
 	var read interface{ Timeout() bool }
@@ -71,6 +69,17 @@ func (f *Frames) Next() (Event, error) {
 		data = []byte("{}")
 	}
 	return Event{Name: []byte(header(":event-type")), Data: data}, nil
+}
+
+// document is what comes in the place of frames: JSON is an event, such as a whole answer, or an error of whoever stands
+// between here and AWS. It is the last one.
+func (f *Frames) document() (Event, error) {
+	came, err := io.ReadAll(io.LimitReader(f.src, maxSkipped))
+	if whole := bytes.TrimSpace(came); err == nil && (isObject(whole) || bytes.HasPrefix(whole, []byte("["))) {
+		return Event{Data: whole}, nil
+	}
+	f.garbage = append(f.garbage[:0], came[:min(len(came), maxGarbage)]...)
+	return Event{}, io.EOF
 }
 
 // unframed is an error of a frame that cannot be read.

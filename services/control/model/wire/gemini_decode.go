@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"encoding/json"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 )
@@ -28,7 +29,8 @@ func (d *Decoder) gemini(e Event) error {
 		}
 	})
 	if candidate != nil {
-		return d.geminiCandidate(candidate)
+		d.geminiCandidate(candidate)
+		return nil
 	}
 	if usage == nil && version == nil {
 		d.unknown(e.Data)
@@ -37,7 +39,7 @@ func (d *Decoder) gemini(e Event) error {
 	return nil
 }
 
-func (d *Decoder) geminiCandidate(candidate []byte) error {
+func (d *Decoder) geminiCandidate(candidate []byte) {
 	var said, reason, message []byte
 	pick(candidate, field{"content", &said}, field{"finishReason", &reason}, field{"finishMessage", &message})
 	each(member(said, "parts"), d.geminiPart)
@@ -46,22 +48,16 @@ func (d *Decoder) geminiCandidate(candidate []byte) error {
 	case "", "FINISH_REASON_UNSPECIFIED":
 	case "MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE",
 		"MISSING_THOUGHT_SIGNATURE":
-		// The model wrote what the server cannot read. Another answer may be better.
-		return &ForeignError{What: "the provider could not read its model's answer: " + why, Came: []byte(str(message))}
+		d.spoil("the provider could not read its model's answer: "+why, why, message)
 	case "OTHER":
-		if !d.meaning {
-			return &ForeignError{
-				What: "the provider ended the answer for a reason that it does not tell",
-				Came: []byte(str(message)),
-			}
+		if d.because(why); !d.meaning {
+			d.spoil("the provider ended the answer for a reason that it does not tell", why, message)
 		}
-		d.because(why)
 	default:
 		if d.because(why); d.refused {
 			d.why = "it ended with " + why
 		}
 	}
-	return nil
 }
 
 // geminiPart takes a piece of an answer. Calls come whole. A signature belongs to the part that it comes with; one that
@@ -76,8 +72,9 @@ func (d *Decoder) geminiPart(part []byte) {
 	}
 	switch {
 	case isObject(call):
-		c := d.start(len(d.calls), str(member(call, "id")), str(member(call, "name")))
-		c.meta = meta
+		id := member(call, "id")
+		c := d.start(len(d.calls), str(id), str(member(call, "name")))
+		c.meta = identified(meta, id)
 		if args := member(call, "args"); !isNull(args) {
 			c.complete = bytes.Clone(args)
 		}
@@ -97,10 +94,27 @@ func (d *Decoder) geminiPart(part []byte) {
 	}
 }
 
+// identified is what is kept of a call beside its arguments: its signature, and the id that its result has to name.
+func identified(meta, id []byte) json.RawMessage {
+	if !isString(id) || len(id) == 2 {
+		return meta
+	}
+	if meta == nil {
+		meta = []byte("{}")
+	}
+	begun := bytes.TrimSuffix(meta, []byte("}"))
+	if len(begun) > 1 {
+		begun = append(begun, ',')
+	}
+	return valid(append(append(append(begun, `"id":`...), id...), '}'))
+}
+
+// geminiText takes a piece of a text. One with a signature is a block of its own: it goes back as it came, and a
+// signature is of nothing but its own piece.
 func (d *Decoder) geminiText(kind model.BlockType, key int, text, meta []byte) {
 	empty := len(text) == 2
-	if d.open == kind && d.meta != nil && !empty {
-		d.close() // a part with a signature is a block of its own
+	if d.open == kind && (d.meta != nil || meta != nil && !empty) {
+		d.close()
 	}
 	d.add(kind, key, text)
 	switch {

@@ -38,6 +38,9 @@ func geminiPart(dst []byte, p content) []byte {
 		return append(appendBase64(append(dst, `,"data":"`...), p.image.Data), `"}}`...)
 	case model.ToolCallBlock:
 		dst = rawjson.AppendString(append(dst, `{"functionCall":{"name":`...), p.tool)
+		if p.given != "" {
+			dst = rawjson.AppendString(append(dst, `,"id":`...), p.given)
+		}
 		dst = append(append(append(dst, `,"args":`...), p.args...), '}')
 	case model.ThinkingBlock:
 		if part := member(p.meta, "part"); part != nil {
@@ -56,7 +59,8 @@ func geminiPart(dst []byte, p content) []byte {
 	return append(dst, '}')
 }
 
-// results is one turn with as many results as there were calls, in their order, by which Gemini tells them apart.
+// results is one turn with as many results as there were calls, in their order, by which Gemini tells apart those to
+// which it has given no ids.
 // Images and results that are sent as texts follow in a turn of their own.
 func (f geminiFormat) results(dst []byte, results []outcome) []byte {
 	var after, images []content
@@ -72,6 +76,9 @@ func (f geminiFormat) results(dst []byte, results []outcome) []byte {
 			return dst
 		}
 		dst = rawjson.AppendString(append(dst, `{"functionResponse":{"name":`...), r.tool)
+		if r.given != "" {
+			dst = rawjson.AppendString(append(dst, `,"id":`...), r.given)
+		}
 		said := `,"response":{"output":`
 		if r.failed {
 			said = `,"response":{"error":`

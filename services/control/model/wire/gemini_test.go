@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
@@ -144,7 +145,17 @@ func TestGemini(t *testing.T) {
 		{
 			"a call without arguments, with an id, among thoughts",
 			piece(`{"functionCall":{"name":"ls","id":"x7"},"thought":true}`, "") + end("STOP"),
-			`x7=ls{} | 10+5 | tool_use`,
+			`x7=ls{} {"id":"x7"} | 10+5 | tool_use`,
+		},
+		{
+			"a piece of a text that is signed is a piece of its own",
+			text("a") + piece(`{"text":"b","thoughtSignature":"c2ln"}`, "") +
+				piece(`{"text":"c","thoughtSignature":"MgMg"}`, "") + text("d") + end("STOP"),
+			`a | b {"signature":"c2ln"} | c {"signature":"MgMg"} | d | 10+5 | stop`,
+		},
+		{
+			"stopped by a guard in front of the model", text("a") + end("MODEL_ARMOR"),
+			"a | error: the provider's safety system stopped the answer: it ended with MODEL_ARMOR",
 		},
 		{
 			"a prompt that is blocked", `data: {"promptFeedback":{"blockReason":"PROHIBITED_CONTENT"},` + count +
@@ -228,6 +239,57 @@ func TestGeminiSignatures(t *testing.T) {
 				t.Errorf("\ngot  %s\nwant %s", raw, want)
 			}
 		})
+	}
+}
+
+// A call to which Gemini has given an id goes back with it, and its result names it. One that has none, or shares it
+// with another, is told by its place.
+func TestGeminisIDs(t *testing.T) {
+	src := `data: {"candidates":[{"content":{"parts":[` +
+		`{"functionCall":{"id":"x7","name":"bash","args":{}},"thoughtSignature":"c2ln"},` +
+		`{"functionCall":{"id":"x7","name":"bash","args":{}}},{"functionCall":{"name":"bash","args":{}}}]},` +
+		`"finishReason":"STOP"}]}` + "\n\n"
+	tr, err, broken := modeltest.Read(parts(model.APIGemini, strings.NewReader(src)))
+	if err != nil || broken != nil {
+		t.Fatal(err, broken)
+	}
+	answer := tr.Message
+	results := says(model.ToolRole)
+	for _, b := range answer.Content {
+		results.Content = append(results.Content, resultOf(b.CallID, "1"))
+	}
+	const bare = `{"functionCall":{"name":"bash","args":{}}}`
+	const result = `{"functionResponse":{"name":"bash","response":{"output":"1"}}}`
+	for _, tt := range []struct {
+		by                     model.Ref
+		firstCall, firstResult string
+	}{
+		{
+			self, `{"functionCall":{"name":"bash","id":"x7","args":{}},"thoughtSignature":"c2ln"}`,
+			`{"functionResponse":{"name":"bash","id":"x7","response":{"output":"1"}}}`,
+		},
+		{model.Ref{Provider: "other", ID: "m"}, bare, result},
+	} {
+		answer.Model = &tt.by
+		raw := body(target(model.APIGemini), wire.Omission{}, []model.Message{
+			says(model.User, textOf("a")), answer, results,
+		})
+		want := `{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[` + tt.firstCall + `,` +
+			bare + `,` + bare + `]},{"role":"user","parts":[` + tt.firstResult + `,` + result + `,` + result + `]}]}`
+		if string(raw) != want {
+			t.Errorf("%s:\ngot  %s\nwant %s", tt.by, raw, want)
+		}
+	}
+}
+
+// A text is one, whichever pieces of it are signed.
+func TestATextThatIsSignedInPieces(t *testing.T) {
+	src := sse(`{"candidates":[{"content":{"parts":[{"text":"It is"}]}}]}`,
+		`{"candidates":[{"content":{"parts":[{"text":" so","thoughtSignature":"c2ln"}]}}]}`,
+		`{"candidates":[{"content":{"parts":[{"text":"."}]},"finishReason":"STOP"}]}`)
+	tr, err, broken := modeltest.Read(parts(model.APIGemini, strings.NewReader(src)))
+	if err != nil || broken != nil || tr.Message.Text() != "It is so." || len(tr.Message.Content) != 3 {
+		t.Errorf("%q in %d blocks, %v, %v", tr.Message.Text(), len(tr.Message.Content), err, broken)
 	}
 }
 

@@ -286,7 +286,7 @@ func EncodeTools(t Target, offered []model.Tool, marked bool) ([]byte, error) {
 			dst = slices.Concat([]byte(`{"functionDeclarations":[`), dst, []byte(`]}`))
 		}
 	case model.APIConverse:
-		if !marked {
+		if !marked || !isClaude(t) { // Amazon's own models refuse a mark among tools
 			mark = nil
 		}
 		return slices.Concat([]byte(`{"tools":[`), dst, mark, []byte(`]}`)), nil

@@ -20,7 +20,25 @@ const (
 	maxImageSide  = 8000    // pixels
 	maxImages     = 100     // of one request
 	maxImageBytes = model.MaxRequestImages
+
+	converseImages = 20       // of one request to Bedrock
+	smallRequest   = 12 << 20 // bytes of all images in base64 where a whole request may have 20 MB
 )
+
+// mostImages is how many images a request may hold, and how many bytes of them in base64.
+func mostImages(t Target) (images, bytes int) {
+	images, bytes = maxImages, maxImageBytes
+	switch t.API {
+	case model.APIConverse:
+		images, bytes = converseImages, smallRequest
+	case model.APIGemini:
+		bytes = smallRequest
+	}
+	if t.MaxImages > 0 {
+		images = t.MaxImages
+	}
+	return images, bytes
+}
 
 var mediaTypes = []string{"image/png", "image/jpeg", "image/gif", "image/webp"}
 
@@ -80,17 +98,14 @@ func tooWide(data []byte) bool {
 // excess is how many of the first images have to be left out. When there are too many, so many are left out that the
 // limit is half used: each time that this changes, the conversation is encoded anew and the provider's cache misses.
 func (e *Encoder) excess() int {
-	limit := e.target.MaxImages
-	if limit <= 0 {
-		limit = maxImages
-	}
+	limit, heaviest := mostImages(e.target)
 	shown, weight := len(e.sizes)-e.skip, 0
 	for _, size := range e.sizes[min(e.skip, len(e.sizes)):] {
 		weight += size
 	}
 	skip := e.skip
-	if shown > limit || weight > maxImageBytes {
-		for skip < len(e.sizes)-1 && (shown > (limit+1)/2 || weight > maxImageBytes/2) {
+	if shown > limit || weight > heaviest {
+		for skip < len(e.sizes)-1 && (shown > (limit+1)/2 || weight > heaviest/2) {
 			weight -= e.sizes[skip]
 			shown--
 			skip++

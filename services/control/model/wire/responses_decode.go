@@ -54,6 +54,7 @@ func (d *Decoder) responses(e Event) error {
 	case "response.completed", "response.incomplete":
 		d.responseEnded(f.response)
 	case "response.failed", "response.cancelled", "error":
+		d.chatUsage(member(f.response, "usage"))
 		return reported(e.Data)
 	default:
 		if !isNull(f.failure) || len(f.kind) == 0 && member(e.Data, "detail") != nil {
