@@ -154,8 +154,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 // RetryAfter is how long an answer with these headers asks to wait; 0 when it does not say. A date is compared with the
 // answer's own Date, because the provider's clock need not agree with ours; without a Date it says nothing.
 func RetryAfter(h http.Header) time.Duration {
-	if wait := seconds(h.Get("Retry-After-Ms"), time.Millisecond); wait > 0 {
-		return wait
+	for _, name := range []string{"Retry-After-Ms", "X-Ms-Retry-After-Ms"} {
+		if wait := seconds(h.Get(name), time.Millisecond); wait > 0 {
+			return wait
+		}
 	}
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if wait := seconds(value, time.Second); wait > 0 {

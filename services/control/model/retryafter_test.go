@@ -23,6 +23,7 @@ func TestRetryAfter(t *testing.T) {
 			map[string]string{"Retry-After": "30", "Retry-After-Ms": "250"},
 			250 * time.Millisecond,
 		},
+		"Azure's milliseconds":  {map[string]string{"X-Ms-Retry-After-Ms": "1500"}, 1500 * time.Millisecond},
 		"a day":                 {map[string]string{"Retry-After": "86400"}, 24 * time.Hour},
 		"a date":                {map[string]string{"Retry-After": later, "Date": date}, 90 * time.Second},
 		"a date that is past":   {map[string]string{"Retry-After": date, "Date": later}, 0},

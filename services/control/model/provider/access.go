@@ -18,6 +18,8 @@ type access struct {
 	identity identity // nil when the header is enough
 	drop     []string // parameters that the address says
 	extra    map[string][]byte
+	// searchBeta is what Google Cloud wants to be named when Anthropic's search is offered; "" for nothing.
+	searchBeta string
 }
 
 // home is where an API itself is.
@@ -43,6 +45,7 @@ func accessOf(e model.Endpoint, id string) (access, error) {
 	case model.Vertex:
 		base, path = vertexAddress(e, id)
 		if e.API == model.APIAnthropic {
+			a.searchBeta = "web-search-2025-03-05"
 			a.drop, a.extra = []string{"model"}, map[string][]byte{"anthropic_version": []byte(`"vertex-2023-10-16"`)}
 		}
 	case model.Azure:
@@ -155,7 +158,10 @@ func bedrockAddress(e model.Endpoint, id string) (base, path string) {
 	return base, "/model/" + strings.ReplaceAll(url.PathEscape(id), ":", "%3A") + "/converse-stream"
 }
 
-const userAgent = "pawl"
+const (
+	userAgent  = "pawl"
+	betaHeader = "Anthropic-Beta"
+)
 
 // headers are those of every request: what the API wants, the key, and what is configured.
 func headers(e model.Endpoint) http.Header {

@@ -20,12 +20,13 @@ import (
 // signature signs requests for Bedrock with what AWS's own tools would use: variables, profiles, the role of the
 // machine.
 type signature struct {
+	client          aws.HTTPClient
 	region, profile string
 	turn            chan struct{} // has room for the one who reads the configuration
 
 	mu     sync.Mutex // guards what follows
 	config *aws.Config
-	last   aws.Credentials // that signed
+	last   [2]aws.Credentials // that signed last: a call may still carry the ones before
 }
 
 // service is Bedrock's name in a signature.
@@ -44,12 +45,10 @@ func (s *signature) prove(ctx context.Context, r *http.Request, body [][]byte) e
 		return &identityError{text: "the server that issues AWS's credentials is not reached", retryable: true}
 	case err != nil:
 		return &identityError{text: "there are no credentials of AWS: set AWS_ACCESS_KEY_ID and " +
-			"AWS_SECRET_ACCESS_KEY " +
-			"in the environment of control, or bedrock.profile of the provider in the providers file"}
+			"AWS_SECRET_ACCESS_KEY in the environment of control, or bedrock.profile of the provider in the " +
+			"providers file; of a profile or a role that is set, aws sts get-caller-identity says what is wrong"}
 	}
-	s.mu.Lock()
-	s.last = credentials
-	s.mu.Unlock()
+	s.signed(credentials)
 	if r.URL.Host == "" || strings.Contains(r.URL.Host, "..") { // the region was not known when the model was opened
 		u := *r.URL
 		address, _ := bedrockAddress(model.Endpoint{Cloud: model.Cloud{Region: c.Region}}, "")
@@ -69,7 +68,16 @@ func (s *signature) prove(ctx context.Context, r *http.Request, body [][]byte) e
 	return nil
 }
 
-// configuration is AWS's, read once.
+func (s *signature) signed(by aws.Credentials) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := s.last[0]; now.AccessKeyID != by.AccessKeyID || now.SessionToken != by.SessionToken {
+		s.last[1] = now
+	}
+	s.last[0] = by
+}
+
+// configuration is AWS's, read once, and again when credentials that end were refused.
 func (s *signature) configuration(ctx context.Context) (*aws.Config, error) {
 	select {
 	case s.turn <- struct{}{}:
@@ -83,7 +91,7 @@ func (s *signature) configuration(ctx context.Context) (*aws.Config, error) {
 	if have != nil {
 		return have, nil
 	}
-	var options []func(*config.LoadOptions) error
+	options := []func(*config.LoadOptions) error{config.WithHTTPClient(s.client)}
 	if s.region != "" {
 		options = append(options, config.WithRegion(s.region))
 	}
@@ -108,21 +116,23 @@ func (s *signature) configuration(ctx context.Context) (*aws.Config, error) {
 	return s.config, nil
 }
 
-func (s *signature) forget(*http.Request) bool {
+// forget has all be read anew after the server has refused credentials that end, since tools of AWS's replace them in
+// the files of profiles. Those that never end would be the same again.
+func (s *signature) forget(r *http.Request) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.config == nil {
-		return false
+	sent := r.Header.Get("X-Amz-Security-Token")
+	if sent != "" && sent == s.last[0].SessionToken {
+		s.config = nil
 	}
-	cache, ok := s.config.Credentials.(*aws.CredentialsCache)
-	if ok && s.last.CanExpire { // what never changes is the same again
-		cache.Invalidate()
-	}
-	return ok && s.last.CanExpire
+	return sent != "" // another call may have others already
 }
 
-func (s *signature) secrets() []model.Secret {
+func (s *signature) secrets() (all []model.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return []model.Secret{model.Secret(s.last.SessionToken), model.Secret(s.last.SecretAccessKey)}
+	for _, c := range s.last {
+		all = append(all, model.Secret(c.SessionToken), model.Secret(c.SecretAccessKey))
+	}
+	return all
 }

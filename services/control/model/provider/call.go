@@ -24,6 +24,8 @@ const (
 	maxErrorBody = 64 << 10
 	// maxCame is how much is kept of what came and was no answer, to be quoted.
 	maxCame = 300
+	// maxAnswer bounds the events of one answer, in bytes.
+	maxAnswer = 64 << 20
 	// maxAmendments bounds how often a refused request is changed and sent again.
 	maxAmendments = 4
 )
@@ -131,7 +133,7 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 	if err != nil {
 		return err
 	}
-	res, err := m.send(ctx, body)
+	res, err := m.send(ctx, c, body)
 	if err != nil {
 		return m.failure(parent, false, err)
 	}
@@ -145,9 +147,9 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 		if err != nil && parent.Err() != nil {
 			return m.failure(parent, true, err)
 		}
-		c.stale = res.StatusCode == http.StatusUnauthorized && m.access.identity != nil &&
-			m.access.identity.forget(res.Request)
-		return m.refusal(res, said) // with as much of the body as came
+		refused := m.refusal(res, said) // with as much of the body as came
+		c.stale = m.access.identity != nil && isStale(res, said) && m.access.identity.forget(res.Request)
+		return refused
 	}
 	if !yield(model.Part{Type: model.PartAlive}) {
 		return nil
@@ -195,13 +197,16 @@ type answer struct {
 // read passes the parts of an answer on.
 func (a *answer) read(yield func(model.Part) bool) error {
 	var grace *time.Timer
-	for !a.decoder.Ended() {
+	for size := 0; !a.decoder.Ended(); {
 		e, err := a.reader.Next()
 		if err != nil {
 			if a.decoder.Complete() || errors.Is(err, io.EOF) {
 				break // whether the answer is over is the decoder's to say
 			}
 			return err
+		}
+		if size += len(e.Data); size > maxAnswer {
+			return &wire.ForeignError{What: "the answer is longer than 64 MiB", Final: true}
 		}
 		parts, err := a.decoder.Event(e)
 		if len(e.Data) > 0 && !a.decoder.Answered() {

@@ -311,6 +311,10 @@ func TestNoToken(t *testing.T) {
 			"a wrong secret", "client", `{"error":"invalid_client","error_description":"AADSTS7000215: wrong secret",` +
 				`"echo":"client-secret"}`, 401, model.KindAuth, "invalid_client: AADSTS7000215",
 		},
+		{
+			"a secret that is repeated", "client", `{"error":"invalid_client","error_description":"no client-secret"}`,
+			400, model.KindAuth, "invalid_client: no [redacted]",
+		},
 		{"a server that fails", "client", `client-secret`, 503, model.KindNetwork, "no token is issued (503)"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -339,6 +343,7 @@ func signs(t *testing.T) {
 		"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret-access-key",
 		"AWS_SESSION_TOKEN": "session-token-1", "AWS_CONFIG_FILE": "/nonexistent",
 		"AWS_SHARED_CREDENTIALS_FILE": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true", "AWS_PROFILE": "",
+		"AWS_CA_BUNDLE": "", // which only a client of AWS's own module can be given
 	} {
 		t.Setenv(name, v)
 	}
@@ -436,11 +441,15 @@ func TestBedrocksErrors(t *testing.T) {
 		"AccessDeniedException": model.KindAuth, "ValidationException": model.KindInvalidRequest,
 		"ServiceQuotaExceededException": model.KindQuota, "ResourceNotFoundException": model.KindNotFound,
 		"ModelStreamErrorException": model.KindServer, "InternalServerException": model.KindServer,
+		"ModelErrorException": model.KindServer,
 	} {
 		status := map[model.Kind]int{
 			model.KindRateLimited: 429, model.KindOverloaded: 503, model.KindServer: 500, model.KindAuth: 403,
 			model.KindInvalidRequest: 400, model.KindQuota: 400, model.KindNotFound: 404,
 		}[want]
+		if kind == "ModelErrorException" {
+			status = http.StatusFailedDependency
+		}
 		synctest.Test(t, func(t *testing.T) {
 			w := modeltest.Converse
 			p := w.Stream(modeltest.Turn{Text: []string{"one", "two"}})
@@ -448,7 +457,7 @@ func TestBedrocksErrors(t *testing.T) {
 				append(p[:2:2], w.ErrorEvent(strings.ToLower(kind[:1])+kind[1:], "no")))
 			for range 2 {
 				_, err := ask(t, open(t, w, s), model.Request{})
-				if e, ok := model.AsError(err); !ok || e.Kind != want {
+				if e, ok := model.AsError(err); !ok || e.Kind != want || want == model.KindServer && !e.Retryable {
 					t.Errorf("%s: %#v, want %s", kind, err, want)
 				}
 			}

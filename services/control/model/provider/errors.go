@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -73,12 +74,12 @@ func saidIn(raw []byte) said {
 		}
 	}
 	var s said
-	for _, name := range []string{"status", "type", "code"} {
+	for _, name := range []string{"status", "type", "code", "__type"} {
 		var text string
 		var number float64
 		switch {
 		case json.Unmarshal(o[name], &text) == nil && text != "":
-			s.kinds = append(s.kinds, strings.ToLower(text))
+			s.kinds = append(s.kinds, strings.ToLower(text[strings.LastIndexByte(text, '#')+1:])) // AWS names a space
 			if n, err := strconv.Atoi(text); err == nil {
 				s.status = n
 			}
@@ -92,19 +93,53 @@ func saidIn(raw []byte) said {
 
 // details reads what Google adds to an error: a reason, and how long to wait.
 func (s *said) details(raw json.RawMessage) {
-	var list []struct{ Reason, RetryDelay string }
+	var list []json.RawMessage
 	if json.Unmarshal(raw, &list) != nil {
 		return
 	}
-	for _, d := range list {
+	for _, one := range list {
+		var d struct {
+			Reason     string
+			RetryDelay json.RawMessage
+		}
+		if json.Unmarshal(one, &d) != nil {
+			continue
+		}
 		if d.Reason != "" {
 			s.kinds = append(s.kinds, strings.ToLower(d.Reason))
 		}
-		if wait, err := time.ParseDuration(d.RetryDelay); err == nil && wait > 0 {
+		if wait := retryDelay(d.RetryDelay); wait > 0 {
 			s.wait = wait
 		}
 	}
 }
+
+// retryDelay reads a duration of Google's: a text such as "34.07s", or its fields.
+func retryDelay(raw json.RawMessage) time.Duration {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		wait, err := time.ParseDuration(text)
+		if err != nil {
+			return 0
+		}
+		return wait
+	}
+	var fields struct {
+		Seconds json.Number
+		Nanos   int64
+	}
+	if json.Unmarshal(raw, &fields) != nil {
+		return 0
+	}
+	seconds, err := fields.Seconds.Int64()
+	if err != nil || seconds < 0 || seconds > int64(longestDelay/time.Second) {
+		seconds = 0
+	}
+	return time.Duration(seconds)*time.Second + time.Duration(fields.Nanos)
+}
+
+// longestDelay is the longest that is read as one.
+const longestDelay = 365 * 24 * time.Hour
 
 // kindsOf are the types and codes that providers give their errors.
 var kindsOf = map[string]model.Kind{
@@ -145,6 +180,23 @@ func retryable(k model.Kind) bool {
 	return k == model.KindOverloaded || k == model.KindRateLimited || k == model.KindServer
 }
 
+// saidBy is how an answer that is no success classifies itself.
+func saidBy(res *http.Response, body []byte) said {
+	said := saidIn(body)
+	if kind, _, _ := strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":"); kind != "" {
+		said.kinds = append(said.kinds, strings.ToLower(kind))
+	}
+	return said
+}
+
+// isStale reports whether a server refused a proof of identity that was valid once.
+func isStale(res *http.Response, body []byte) bool {
+	return res.StatusCode == http.StatusUnauthorized ||
+		slices.ContainsFunc(saidBy(res, body).kinds, func(kind string) bool {
+			return kind == "expiredtokenexception" || kind == "unrecognizedclientexception"
+		})
+}
+
 // refusal is a request that was answered with a status that is no success.
 func (m *languageModel) refusal(res *http.Response, body []byte) error {
 	words := model.Words(body)
@@ -153,15 +205,12 @@ func (m *languageModel) refusal(res *http.Response, body []byte) error {
 			"the provider",
 			strings.ToLower(statusText(res.StatusCode)), res.StatusCode)
 	}
-	kind := statusKind(res.StatusCode)
-	said := saidIn(body)
-	if kind, _, _ := strings.Cut(res.Header.Get("X-Amzn-Errortype"), ":"); kind != "" {
-		said.kinds = append(said.kinds, strings.ToLower(kind))
-	}
+	kind, said := statusKind(res.StatusCode), saidBy(res, body)
 	if k, ok := said.kindOf(); ok {
 		switch {
 		case k == model.KindQuota, k == model.KindContextOverflow, k == model.KindOverloaded,
-			(k == model.KindAuth || k == model.KindRefused) && kind == model.KindInvalidRequest:
+			(k == model.KindAuth || k == model.KindRefused) && kind == model.KindInvalidRequest,
+			k == model.KindServer && res.StatusCode == http.StatusFailedDependency:
 			kind = k // finer than the status
 		}
 	}

@@ -30,6 +30,11 @@ func TestGooglesErrors(t *testing.T) {
 				`RetryInfo","retryDelay":"34.5s"}]}}`, 429, model.KindRateLimited, 34500 * time.Millisecond,
 		},
 		{
+			"a limit among details of other shapes", `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[` +
+				`"x",{"reason":7},{"retryDelay":true},{` + info + `RetryInfo","retryDelay":{"seconds":"2","nanos":5` +
+				`00000000}}]}}`, 429, model.KindRateLimited, 2500 * time.Millisecond,
+		},
+		{
 			"too long", `{"error":{"code":400,"message":"The input token count (1200000) exceeds the maximum numb` +
 				`er of ` +
 				`tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}`, 400, model.KindContextOverflow, 0,

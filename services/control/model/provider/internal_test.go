@@ -15,6 +15,9 @@ func TestOverflowPhrases(t *testing.T) {
 		"This model's maximum context length is 8192 tokens. However", "Please reduce the length of the messages",
 		"input token count (9) exceeds the maximum number of tokens", "the request exceeds the available context size",
 		"input (9 tokens) is longer than the model's context length (8 tokens)", "error code context_length_exceeded", "Prompt too long",
+		"input length and `max_tokens` exceed context limit: 190000 + 64000 > 200000, decrease input length",
+		"Too many input tokens. Max input tokens: 300000, request input token count: 310000",
+		"Request payload size exceeds the limit: 20971520 bytes.",
 	} {
 		if !isOverflow(yes) {
 			t.Errorf("%q is not taken for an overflow", yes)

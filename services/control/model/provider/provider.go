@@ -22,6 +22,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
@@ -29,10 +32,11 @@ import (
 // APIs are the protocols that this package speaks. client is nil, except in tests.
 func APIs(client *http.Client) map[model.API]model.Open {
 	var base http.RoundTripper = newTransport()
+	var issuer aws.HTTPClient = awshttp.NewBuildableClient().WithTimeout(issueWait)
 	if client != nil {
-		base = client.Transport
+		base, issuer = client.Transport, &http.Client{Transport: client.Transport, Timeout: issueWait}
 	}
-	opener := &opener{base: base, memory: &refusals{}, identities: &identities{base: base}}
+	opener := &opener{base: base, memory: &refusals{}, identities: &identities{base: base, aws: issuer}}
 	apis := map[model.API]model.Open{}
 	for _, api := range []model.API{
 		model.APIAnthropic, model.APIChat, model.APIResponses, model.APIGemini, model.APIConverse,

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -59,8 +60,12 @@ func (r *refused) add(name string) {
 // amend changes what a refused request was refused for, and says in words what it is sent without now; "" when there is
 // nothing to change. A request that was refused has cost nothing.
 func (m *languageModel) amend(c *call, e *model.Error) string {
-	tooLarge := e.Kind == model.KindContextOverflow && e.Status == http.StatusRequestEntityTooLarge
 	words := strings.ToLower(e.Text)
+	if c.answerLess(words) {
+		return "a part of max_tokens"
+	}
+	tooLarge := e.Kind == model.KindContextOverflow &&
+		(e.Status == http.StatusRequestEntityTooLarge || strings.Contains(words, "payload size"))
 	// A router has no model for a request with images.
 	noEyes := e.Kind == model.KindNotFound && strings.Contains(words, "image")
 	if e.Kind != model.KindInvalidRequest && !tooLarge && !noEyes {
@@ -78,6 +83,29 @@ func (m *languageModel) amend(c *call, e *model.Error) string {
 	conv.encoder = wire.NewEncoder(m.target, omit)
 	return what
 }
+
+// leastAnswer is how many tokens an answer may have at least, for an input that leaves less room to count as too long.
+const leastAnswer = 4096
+
+// answerLess asks for a shorter answer if that is what a refusal wants: Anthropic's older models refuse an input to
+// which the longest answer would not fit.
+func (c *call) answerLess(words string) bool {
+	found := noRoom().FindStringSubmatch(words)
+	if found == nil {
+		return false
+	}
+	input, err := strconv.Atoi(found[1])
+	window, err2 := strconv.Atoi(found[2])
+	if err != nil || err2 != nil || window-input < leastAnswer || c.MaxOutput > 0 && c.MaxOutput <= window-input {
+		return false
+	}
+	c.MaxOutput = window - input
+	return true
+}
+
+var noRoom = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile("input length and [`'\"]?max_tokens[`'\"]? exceed context limit: (\\d+) \\+ \\d+ > (\\d+)")
+})
 
 // optional are the parameters that a request can do without, by API; parts of one before the whole.
 var optional = map[model.API][]string{

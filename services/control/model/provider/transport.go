@@ -5,14 +5,16 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/wire"
 )
 
 // send makes a request. A redirect is an answer: following it would carry the key and the conversation to whomever it
 // names.
-func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Response, error) {
+func (m *languageModel) send(ctx context.Context, c *call, parts [][]byte) (*http.Response, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -28,6 +30,9 @@ func (m *languageModel) send(ctx context.Context, parts [][]byte) (*http.Respons
 	}
 	if m.access.identity != nil {
 		r.Header = r.Header.Clone()
+		if m.access.searchBeta != "" && slices.ContainsFunc(c.Tools, func(t model.Tool) bool { return t.Hosted }) {
+			r.Header.Set(betaHeader, strings.TrimPrefix(r.Header.Get(betaHeader)+","+m.access.searchBeta, ","))
+		}
 		if err := m.access.identity.prove(ctx, r, parts); err != nil {
 			return nil, err
 		}
