@@ -122,8 +122,11 @@ func TestImagesOfOneRequest(t *testing.T) {
 		data []byte
 		most int // of n that are sent
 	}{
-		{modeltest.Converse, 21, image.Data, 20}, {modeltest.Anthropic, 21, image.Data, 21},
-		{modeltest.Gemini, 4, big, 3}, {modeltest.Converse, 4, big, 3}, {modeltest.Anthropic, 4, big, 4},
+		{modeltest.Converse, 21, image.Data, 20},
+		{modeltest.Anthropic, 21, image.Data, 21},
+		{modeltest.Gemini, 4, big, 3},
+		{modeltest.Converse, 4, big, 3},
+		{modeltest.Anthropic, 4, big, 4},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := modeltest.NewServer(t, tt.w.Stream(modeltest.Turn{Text: []string{"x"}}))
