@@ -64,8 +64,8 @@ func (b *bearer) prove(ctx context.Context, r *http.Request, _ [][]byte) error {
 	return nil
 }
 
-// valid is a token that is valid, or that one is being fetched. Whoever needs it waits for it, and nobody's leaving ends
-// the fetching.
+// valid is a token that is valid, or that one is being fetched. Whoever needs it waits for it, and nobody who leaves
+// ends the fetching.
 func (b *bearer) valid(ctx context.Context) (*oauth2.Token, *fetching) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -14,8 +14,8 @@ var overflow = sync.OnceValue(func() *regexp.Regexp {
 		`input \(\d+ tokens\) is longer than the model'?s context length|exceeds the limit of \d+|exceeds the available context size|` +
 		`greater than the context length|context window exceeds limit|exceeded model token limit|` +
 		`too large for model with \d+ maximum context length|model_context_window_exceeded|prompt too long|` +
-		`exceeded (max )?context length|context[_ ]length[_ ]exceeded|too many (input )?tokens|token limit exceeded|exceed context limit|` +
-		`input tokens exceed|number of input tokens exceeds|request payload size exceeds`)
+		`exceeded (max )?context length|context[_ ]length[_ ]exceeded|too many (input )?tokens|token limit exceeded|` +
+		`exceed context limit|input tokens exceed|number of input tokens exceeds|request payload size exceeds`)
 })
 
 // throttle are words of errors that are about speed, not length.

@@ -104,7 +104,7 @@ func (c *call) answerLess(words string) bool {
 }
 
 var noRoom = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile("input length and [`'\"]?max_tokens[`'\"]? exceed context limit: (\\d+) \\+ \\d+ > (\\d+)")
+	return regexp.MustCompile("input length and .?max_tokens.? exceed context limit: (\\d+) \\+ \\d+ > (\\d+)")
 })
 
 // optional are the parameters that a request can do without, by API; parts of one before the whole.

@@ -20,8 +20,8 @@ func TestAnInputThatLeavesLessRoom(t *testing.T) {
 	w := modeltest.Anthropic
 	for input, room := range map[int]int{150_000: 50_000, 199_000: 0} {
 		synctest.Test(t, func(t *testing.T) {
-			s := modeltest.NewServer(t, modeltest.Answer(400, w.Error("invalid_request_error", fmt.Sprintf(words, input))),
-				w.Stream(modeltest.Turn{Text: []string{"x"}}))
+			refused := w.Error("invalid_request_error", fmt.Sprintf(words, input))
+			s := modeltest.NewServer(t, modeltest.Answer(400, refused), w.Stream(modeltest.Turn{Text: []string{"x"}}))
 			_, err := ask(t, open(t, w, s), model.Request{})
 			if room == 0 {
 				if e, ok := model.AsError(err); !ok || e.Kind != model.KindContextOverflow || len(s.Requests()) != 1 {
@@ -79,8 +79,8 @@ func TestAnAnswerThatIsSpoiledHasItsCost(t *testing.T) {
 		p modeltest.Play
 	}{
 		"Gemini": {modeltest.Gemini, modeltest.Play{{
-			Data: `{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}],"usageMetadata":{"promptTokenCount":100,` +
-				`"candidatesTokenCount":7}}`,
+			Data: `{"candidates":[{"finishReason":"MALFORMED_FUNCTION_CALL"}],"usageMetadata":{` +
+				`"promptTokenCount":100,"candidatesTokenCount":7}}`,
 		}}},
 		"Gemini, which tells it last": {modeltest.Gemini, modeltest.Play{
 			{Data: `{"candidates":[{"finishReason":"OTHER"}]}`},
@@ -139,8 +139,8 @@ func TestImagesOfOneRequest(t *testing.T) {
 			if _, err := ask(t, open(t, tt.w, s), model.Request{Messages: []model.Message{shown}}); err != nil {
 				t.Fatal(err)
 			}
-			sent := string(s.Requests()[0].Body)
-			if n := tt.n - strings.Count(sent, "an image is left out"); n == 0 || n > tt.most || tt.most == tt.n && n < tt.n {
+			n := tt.n - strings.Count(string(s.Requests()[0].Body), "an image is left out")
+			if n == 0 || n > tt.most || tt.most == tt.n && n < tt.n {
 				t.Errorf("%s: %d of %d images are sent, %d at most are taken", tt.w.API, n, tt.n, tt.most)
 			}
 		})

@@ -32,7 +32,8 @@ func (*Frames) Release() {}
 func (f *Frames) Garbage() []byte { return f.garbage }
 
 // Next is the next event. An error that the stream has in the place of one has the name "exception"; JSON that is not
-// framed has none. At the end of the stream the error is io.EOF; it is a *ForeignError when what comes is no frame, and otherwise the error of reading.
+// framed has none. At the end of the stream the error is io.EOF; it is a *ForeignError when what comes is no frame, and
+// otherwise the error of reading.
 func (f *Frames) Next() (Event, error) {
 	begin, err := f.src.Peek(1)
 	if err != nil {
@@ -71,8 +72,8 @@ func (f *Frames) Next() (Event, error) {
 	return Event{Name: []byte(header(":event-type")), Data: data}, nil
 }
 
-// document is what comes in the place of frames: JSON is an event, such as a whole answer, or an error of whoever stands
-// between here and AWS. It is the last one.
+// document is what comes in the place of frames: JSON is an event, such as a whole answer, or an error of a server that
+// stands between here and AWS. It is the last one.
 func (f *Frames) document() (Event, error) {
 	came, err := io.ReadAll(io.LimitReader(f.src, maxSkipped))
 	if whole := bytes.TrimSpace(came); err == nil && (isObject(whole) || bytes.HasPrefix(whole, []byte("["))) {
