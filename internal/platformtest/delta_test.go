@@ -141,6 +141,75 @@ func TestInputIsShown(t *testing.T) {
 	})
 }
 
+// messagesOf are the first words of the messages that each request of a prompt is shown to have.
+func messagesOf(w *world, path, message string) (shown [][]string) {
+	w.Helper()
+	res, err := postAs(w.a, path, "text/event-stream", message)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	lines := bufio.NewScanner(res.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok || !strings.Contains(data, `"type":"turn_request"`) {
+			continue
+		}
+		var got struct {
+			Input struct {
+				Messages []struct {
+					Role    string
+					Content []struct{ Text string }
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(data), &got); err != nil {
+			w.Fatal(err)
+		}
+		var all []string
+		for _, m := range got.Input.Messages {
+			first := m.Role
+			if len(m.Content) > 0 {
+				first += ": " + m.Content[0].Text[:min(21, len(m.Content[0].Text))]
+			}
+			all = append(all, strings.TrimSpace(first))
+		}
+		shown = append(shown, all)
+	}
+	return shown
+}
+
+// What is shown of a request after a summary is what is sent: the summary, and what comes after its range.
+func TestInputIsShownAfterASummary(t *testing.T) {
+	within(t, func(w *world) {
+		w.wait(w.a, w.submitTo(w.a, "narrow", long), "word")
+		const path = "/agents/narrow/i?verbose=1"
+		shown := messagesOf(w, path, leaf("one", 1))
+		if len(shown) != 3 || len(shown[0]) != 3 || !strings.HasPrefix(shown[0][0], "user: say: word") {
+			w.Fatalf("shown %q", shown)
+		}
+		left := 0
+		for _, e := range w.events(w.sessionID("narrow")) {
+			if e.Type == event.CompactionFinished {
+				left = e.Compaction.MessagesNow
+			}
+		}
+		for i, one := range shown[1:] {
+			if len(one) != left+2*i || !strings.HasPrefix(one[0], "user: <conversation_summary") ||
+				one[left-1] != "user: sleep 1s;add effects" {
+				w.Errorf("request %d after the summary, which left %d messages, is shown as %q", i+1, left, one)
+			}
+		}
+		w.summaries("narrow", 1)
+		// The next prompt begins with what the summary left.
+		if shown = messagesOf(w, path, "say: next"); len(shown) != 1 || len(shown[0]) != left+4 ||
+			!strings.HasPrefix(shown[0][0], "user: <conversation_summary") {
+			w.Errorf("the next prompt is shown as %q", shown)
+		}
+	})
+}
+
 // BenchmarkStream is the whole path of a delta but for the network: the run, its commits, the hub, the events of a
 // stream.
 func BenchmarkStream(b *testing.B) {

@@ -69,7 +69,7 @@ func TestAllowedOrigin(t *testing.T) {
 	}
 	for _, name := range []string{
 		"Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Accept", "If-Match", "Range",
-		"X-Request-Id", "X-Pawl-Tenant",
+		"X-Request-Id", "X-Pawl-Tenant", "Pawl-When-Busy", "Pawl-On-Behalf-Of",
 	} {
 		if !slices.Contains(strings.Split(head.Get("Access-Control-Allow-Headers"), ", "), name) {
 			t.Errorf("a page may not send %s: %v", name, head)

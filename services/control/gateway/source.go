@@ -70,7 +70,7 @@ var (
 	}, ", ")
 	sharedHeaders = strings.Join([]string{
 		"Accept", "Authorization", "Content-Type", "Idempotency-Key", "If-Match", "If-None-Match", "Last-Event-ID",
-		"Range", transcode.OnBehalfOfHeader, transcode.RequestIDHeader, auth.TenantHeader,
+		"Range", transcode.OnBehalfOfHeader, transcode.RequestIDHeader, auth.TenantHeader, whenBusyHeader,
 	}, ", ")
 	// exposedHeaders are those of our answers that such pages may read.
 	exposedHeaders = strings.Join([]string{

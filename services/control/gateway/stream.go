@@ -57,6 +57,31 @@ func (h *Handler) apiOf(ref model.Ref) model.API {
 	return m.API()
 }
 
+// show shows what the model is asked with once an event has come that begins a batch. It returns how many of the batch
+// can be told before something else is to be shown.
+func (h *Handler) show(
+	ctx context.Context, t *flue.Translator, s submission.Submission, batch []event.Event,
+) (n int, err error) {
+	before := int64(0)
+	switch first := &batch[0]; {
+	case first.Type == event.Started:
+		before = first.EntrySeq
+	case flue.Outdates(first):
+		before = first.EntrySeq + 1
+	}
+	if before > 0 {
+		asked, err := h.Inputs.Input(ctx, s, before)
+		if err != nil {
+			return 0, err
+		}
+		t.Show(asked)
+	}
+	for n = 1; n < len(batch) && !flue.Outdates(&batch[n]); n++ {
+		continue
+	}
+	return n, nil
+}
+
 // follow hands on the submission's events and returns why there are no more: nil when it completed or send has failed,
 // because the reader has left.
 func (h *Handler) follow(
@@ -67,15 +92,17 @@ func (h *Handler) follow(
 		if err != nil {
 			return err
 		}
-		if to.verbose && h.Inputs != nil && batch[0].Type == event.Started {
-			asked, err := h.Inputs.Input(ctx, f.Submission, batch[0].EntrySeq)
-			if err != nil {
-				return err
+		for len(batch) > 0 {
+			n := len(batch)
+			if to.verbose && h.Inputs != nil {
+				if n, err = h.show(ctx, t, f.Submission, batch); err != nil {
+					return err
+				}
 			}
-			t.Show(asked)
-		}
-		if events := t.Translate(batch); len(events) > 0 && send(events) != nil {
-			return nil
+			if events := t.Translate(batch[:n]); len(events) > 0 && send(events) != nil {
+				return nil
+			}
+			batch = batch[n:]
 		}
 	}
 	switch s := f.Submission; {

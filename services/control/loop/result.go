@@ -18,6 +18,7 @@ import (
 type ending struct {
 	asks        int
 	corrections int
+	last        string    // what the agent was told of the last result that was not accepted
 	answer      *answered // what is shown of the loop when it ends; nil is its last entry, if that completes it
 }
 
@@ -38,6 +39,7 @@ func (e *ending) count(entries []session.Entry) {
 		}
 		if result.Corrects(one) {
 			e.corrections++
+			e.last = one.Message.Content[0].Text
 		}
 	}
 }
@@ -69,8 +71,12 @@ func (l *loop) insist(ctx context.Context, s lane.Step, answer session.Entry) er
 		return l.commit(s, lane.With{})
 	}
 	l.ending.answer = &answered{entry: answer.Seq, text: answer.Message.Text()}
-	return l.settleWith(ctx, s, Stop{lane.Failed, result.ReasonInvalid, fmt.Sprintf(
-		"the agent ended %s without a result, although it was asked for one", plural.Of(result.MaxAsks+1, "time"))})
+	why := fmt.Sprintf("the agent ended %s without a result, although it was asked for one",
+		plural.Of(result.MaxAsks+1, "time"))
+	if l.ending.last != "" {
+		why += "; the last one that it gave was not accepted: " + l.ending.last
+	}
+	return l.settleWith(ctx, s, Stop{lane.Failed, result.ReasonInvalid, why})
 }
 
 // closing is how the loop ends with the results of its turn, if one of its calls says so, or too many results were not
@@ -103,19 +109,9 @@ func (l *loop) closing(s *lane.Step, stop *Stop) (end Stop, closes bool) {
 	if more.count(s.Entries); stop == nil && more.corrections > result.MaxCorrections {
 		l.ending.answer, s.Progress.Turn = &said, l.row.Turn
 		return Stop{lane.Failed, result.ReasonInvalid, fmt.Sprintf("the agent gave %s that the schema does not allow; "+
-			"the last time: %s", plural.Of(more.corrections, "result"), lastCorrection(s.Entries))}, true
+			"the last time: %s", plural.Of(more.corrections, "result"), more.last)}, true
 	}
 	return Stop{}, false
-}
-
-// lastCorrection is what the model was told last of its result.
-func lastCorrection(entries []session.Entry) (text string) {
-	for _, e := range entries {
-		if result.Corrects(e) {
-			text = e.Message.Content[0].Text
-		}
-	}
-	return text
 }
 
 // instructed is a request with what is to be known of the end.

@@ -80,6 +80,10 @@ func TestStructuredResults(t *testing.T) {
 		"asked again too often": {
 			sized, idle + "say: no", lane.Failed, "", result.ReasonInvalid, "no", "6 times", 6,
 		},
+		"asked again after a wrong one": {
+			sized, "finish: {}\n" + idle + "say: no", lane.Failed, "", result.ReasonInvalid, "no",
+			"lines: is required", 7,
+		},
 		"given up": {
 			sized, "say: well\ngive up: no lines", lane.Failed, "", result.ReasonGaveUp, "well", "no lines", 1,
 		},
@@ -198,7 +202,8 @@ func TestCountsOfAResultOutliveTheirOwner(t *testing.T) {
 		b.start(agent.Shell())
 		b.say(order.Call, "x1", call.Ended{Reply: echo(order)})
 		got := b.wait(sub.ID)
-		if got.Reason != result.ReasonInvalid || !strings.Contains(got.Message, "6 times") {
+		if got.Reason != result.ReasonInvalid || !strings.Contains(got.Message, "6 times") ||
+			!strings.Contains(got.Message, "lines: is required") {
 			t.Errorf("settled %s: %s", got.Reason, got.Message)
 		}
 		for _, e := range b.stream(sub.LaneID) {

@@ -55,4 +55,7 @@ func (l *loop) compaction(e *event.Event) {
 	l.emit(e.Time, "compaction", &compactionEnd{
 		MessagesBefore: c.Messages, MessagesAfter: c.MessagesNow, DurationMs: call.DurationMs, Usage: &usage,
 	})
+	if l.asked != nil && l.inTurn && l.answer == nil { // what was shown of the turn is not what is sent
+		l.requests(e.Time)
+	}
 }

@@ -121,7 +121,14 @@ func (l *loop) beginTurn(at time.Time) {
 		l.says(at, l.prompt)
 		l.prompt = nil
 	}
-	l.emit(at, "turn_request", &turnRequest{Purpose: "agent", modelRef: l.t.api.refOf(l.ref), request: l.asked})
+	l.requests(at)
+}
+
+// requests tells of the request that a model is sent.
+func (l *loop) requests(at time.Time) {
+	l.emit(at, "turn_request", &turnRequest{
+		Purpose: "agent", modelRef: l.t.api.refOf(l.ref), request: l.asked.shown(),
+	})
 }
 
 // says tells of a whole message of a user.

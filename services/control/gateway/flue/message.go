@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
@@ -182,6 +183,8 @@ func toolMessage(b model.Block) *message {
 type request struct {
 	Input     requestInput   `json:"input"`
 	Reasoning model.Thinking `json:"reasoning,omitempty"`
+
+	messages []model.Message // that Input is to have
 }
 
 type requestInput struct {
@@ -198,26 +201,42 @@ type requestTool struct {
 
 // Show makes each turn_request carry what the model is asked with: a request whose messages are those before the
 // submission, and what the submission has added since. It is to be called before the submission's first event is
-// translated.
+// translated, and before one that Outdates.
 func (t *Translator) Show(r model.Request) {
-	in := requestInput{SystemPrompt: r.System, Messages: []*bareMessage{}}
+	in := requestInput{SystemPrompt: r.System}
 	for _, tool := range r.Tools {
 		in.Tools = append(in.Tools, requestTool{
 			Name: tool.Name, Description: tool.Description,
 			Parameters: tool.Schema,
 		})
 	}
-	t.root.asked = &request{Input: in, Reasoning: r.Thinking}
-	for _, m := range r.Messages {
-		t.root.asked.message(m)
+	t.root.asked = &request{Input: in, Reasoning: r.Thinking, messages: r.Messages}
+}
+
+// Outdates reports whether an event changes what was shown before it: a summary stands for some of the messages then,
+// and Show is to be called again, with those up to the summary.
+func Outdates(e *event.Event) bool {
+	return e.Loop == nil && e.Type == event.EntryAdded && e.Entry != nil && e.Entry.Kind == session.Summary
+}
+
+// add appends an entry, unless nothing is shown. A summary was shown before.
+func (r *request) add(e *session.Entry) {
+	if r != nil && e != nil && e.Kind != session.Summary {
+		r.messages = session.Join(r.messages, *e)
 	}
 }
 
-// add appends an entry, unless nothing is shown.
-func (r *request) add(e *session.Entry) {
-	if r != nil && e != nil {
-		r.message(e.Message)
+// shown is the request with its messages.
+func (r *request) shown() *request {
+	if r == nil {
+		return nil
 	}
+	all := request{Input: r.Input, Reasoning: r.Reasoning}
+	all.Input.Messages = []*bareMessage{}
+	for _, m := range r.messages {
+		all.message(m)
+	}
+	return &all
 }
 
 func (r *request) message(m model.Message) {

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
@@ -36,8 +35,8 @@ func (h *Handler) Call(
 		return err
 	}
 	if len(request) > 0 {
-		if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(request, in); err != nil {
-			return errBody.With("%s", clean(err))
+		if err := parse(request, in); err != nil {
+			return err
 		}
 	}
 	ctx = asCaller(ctx, "Bearer "+secret)

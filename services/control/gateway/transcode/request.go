@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -58,6 +59,51 @@ func message(d protoreflect.MessageDescriptor) (proto.Message, error) {
 	return kind.New().Interface(), nil
 }
 
+// badEnum is how the parser refuses a value of an enum: the name of the field in JSON, and the value.
+var badEnum = regexp.MustCompile(`invalid value for enum field (\w+): (.+)$`)
+
+// parse reads the JSON of a message. What is no value of an enum is told those that are.
+func parse(body []byte, in proto.Message) error {
+	err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, in)
+	if err == nil {
+		return nil
+	}
+	text := clean(err)
+	if found := badEnum.FindStringSubmatch(text); found != nil {
+		var forms []string
+		seen := map[protoreflect.FullName]bool{}
+		for _, e := range enums(in.ProtoReflect().Descriptor(), found[1], seen) {
+			if form := formOfEnum(e); !slices.Contains(forms, form) {
+				forms = append(forms, form)
+			}
+		}
+		if len(forms) > 0 {
+			return errBody.With("the field %s is %s, not %.64s", found[1], strings.Join(forms, ", or "), found[2])
+		}
+	}
+	return errBody.With("%s", text)
+}
+
+// enums are those of the fields of a name in JSON, of a message and of all that may be in it. seen are the messages that
+// were looked at.
+func enums(
+	d protoreflect.MessageDescriptor, name string, seen map[protoreflect.FullName]bool,
+) (found []protoreflect.EnumDescriptor) {
+	if seen[d.FullName()] {
+		return nil
+	}
+	seen[d.FullName()] = true
+	for i := range d.Fields().Len() {
+		switch f := d.Fields().Get(i); {
+		case f.Enum() != nil && f.JSONName() == name:
+			found = append(found, f.Enum())
+		case f.Message() != nil:
+			found = append(found, enums(f.Message(), name, seen)...)
+		}
+	}
+	return found
+}
+
 // decode makes the request of an RPC out of one over HTTP: body, query parameters, path and headers. What the path says
 // stands.
 func (r *Route) decode(req *http.Request, vars map[string]string, body []byte) (proto.Message, error) {
@@ -66,8 +112,8 @@ func (r *Route) decode(req *http.Request, vars map[string]string, body []byte) (
 		return nil, err
 	}
 	if len(body) > 0 {
-		if err := (protojson.UnmarshalOptions{RecursionLimit: maxDepth}).Unmarshal(body, in); err != nil {
-			return nil, errBody.With("%s", clean(err))
+		if err := parse(body, in); err != nil {
+			return nil, err
 		}
 	}
 	if err := r.query(in, req.URL); err != nil {
@@ -129,13 +175,20 @@ func formOf(d protoreflect.MessageDescriptor, key string) string {
 	case f.Kind() == protoreflect.MessageKind:
 		return formsOfMessages[f.Message().FullName()]
 	case f.Kind() == protoreflect.EnumKind:
-		var names []string
-		for i := range f.Enum().Values().Len() {
-			names = append(names, string(f.Enum().Values().Get(i).Name()))
-		}
-		return "one of " + strings.Join(names, ", ")
+		return formOfEnum(f.Enum())
 	}
 	return formsOfKinds[f.Kind()]
+}
+
+// formOfEnum names the values of an enum but for the one that says nothing.
+func formOfEnum(e protoreflect.EnumDescriptor) string {
+	var names []string
+	for i := range e.Values().Len() {
+		if v := e.Values().Get(i); v.Number() != 0 {
+			names = append(names, string(v.Name()))
+		}
+	}
+	return "one of " + strings.Join(names, ", ")
 }
 
 var formsOfMessages = map[protoreflect.FullName]string{

@@ -282,7 +282,15 @@ func TestRefusals(t *testing.T) {
 		},
 		"no such children": {
 			"GET", events + "?children=some", "", "", 400, "PARAMETER_INVALID",
-			"the parameter children is one of CHILD_EVENTS_UNSPECIFIED, ", "",
+			`the parameter children is one of CHILD_EVENTS_NONE, CHILD_EVENTS_ENTRIES, CHILD_EVENTS_ALL, not "some"`, "",
+		},
+		"no such way with a busy session": {
+			"POST", dispatch, `{"message":"x","whenBusy":"steer"}`, "", 400, "BODY_INVALID",
+			`the field whenBusy is one of WHEN_BUSY_QUEUE, WHEN_BUSY_STEER, WHEN_BUSY_INTERRUPT, not "steer"`, "",
+		},
+		"no such verdict": {
+			"POST", "/v1/approvals/x:decide", `{"verdict":"yes"}`, "", 400, "BODY_INVALID",
+			`the field verdict is one of VERDICT_APPROVE, VERDICT_DENY, not "yes"`, "",
 		},
 		"no task": {"GET", events + "?tasks=x", "", "", 400, "TASKS", "task_id", ""},
 		"ahead":   {"GET", events + "?after=1000000", "", "", 400, "CURSOR_AHEAD", "", ""},
