@@ -84,8 +84,8 @@ func parse(body []byte, in proto.Message) error {
 	return errBody.With("%s", text)
 }
 
-// enums are those of the fields of a name in JSON, of a message and of all that may be in it. seen are the messages that
-// were looked at.
+// enums are those of the fields of a name in JSON, of a message and of all that may be in it. seen are the messages
+// that were looked at.
 func enums(
 	d protoreflect.MessageDescriptor, name string, seen map[protoreflect.FullName]bool,
 ) (found []protoreflect.EnumDescriptor) {

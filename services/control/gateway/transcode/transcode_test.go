@@ -282,7 +282,8 @@ func TestRefusals(t *testing.T) {
 		},
 		"no such children": {
 			"GET", events + "?children=some", "", "", 400, "PARAMETER_INVALID",
-			`the parameter children is one of CHILD_EVENTS_NONE, CHILD_EVENTS_ENTRIES, CHILD_EVENTS_ALL, not "some"`, "",
+			`the parameter children is one of CHILD_EVENTS_NONE, CHILD_EVENTS_ENTRIES, CHILD_EVENTS_ALL, not "some"`,
+			"",
 		},
 		"no such way with a busy session": {
 			"POST", dispatch, `{"message":"x","whenBusy":"steer"}`, "", 400, "BODY_INVALID",
