@@ -270,6 +270,9 @@ const (
 	// PartWaiting says that the call waits, and for what: Waiting. The next part that is none of PartWaiting, PartUsage
 	// and PartRestart ends the wait.
 	PartWaiting
+	// PartPaused says that the provider has paused its answer, and is asked to go on with it: what came stays, and the
+	// call waits for the next event as it did for the first. Timeouts keeps it to itself.
+	PartPaused
 	// PartUsage says what the provider has counted so far: Usage, which replaces what an earlier one said. A call that
 	// is cut is charged by the last one. PartFinish says the same for a call that ends well.
 	PartUsage
@@ -365,36 +368,4 @@ func (m Message) Text() string {
 // it, or Gemini, which signs pieces of an answer.
 func (b Block) split() bool {
 	return bytes.HasPrefix(b.Opaque, []byte(`{"citations":`)) || bytes.HasPrefix(b.Opaque, []byte(`{"signature":`))
-}
-
-// Memo keeps what a model has made of a conversation, so that the model makes each message into bytes once and not at
-// every call. The zero value is empty. It belongs to one conversation, to which messages are only added, and to one
-// call at a time.
-type Memo struct {
-	owner any
-	kept  any
-	size  int
-}
-
-// Load is what the owner kept; nil when it kept nothing, or another one did since.
-func (m *Memo) Load(owner any) any {
-	if m == nil || m.owner != owner {
-		return nil
-	}
-	return m.kept
-}
-
-// Keep replaces what is kept. size is its bytes. A nil Memo keeps nothing.
-func (m *Memo) Keep(owner, kept any, size int) {
-	if m != nil {
-		m.owner, m.kept, m.size = owner, kept, size
-	}
-}
-
-// Size is how many bytes are kept.
-func (m *Memo) Size() int {
-	if m == nil {
-		return 0
-	}
-	return m.size
 }

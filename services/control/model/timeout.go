@@ -70,6 +70,10 @@ func (t *timeouts) Stream(parent context.Context, req Request) iter.Seq2[Part, e
 				if !waiting() {
 					return
 				}
+			case PartPaused:
+				if began, limit = false, t.policy.First; !waiting() {
+					return
+				}
 			case PartProgress:
 				began = true
 			case PartUsage:

@@ -78,7 +78,7 @@ func (c *checker) part(t *Transcript, p model.Part) error {
 		t.Restarts = append(t.Restarts, p.Restart)
 		t.Message.Content, t.Text, t.Deltas = nil, "", nil
 		*c = checker{seen: map[string]bool{}}
-	case model.PartProgress, model.PartAlive, model.PartUsage, model.PartWaiting:
+	case model.PartProgress, model.PartAlive, model.PartUsage, model.PartWaiting, model.PartPaused:
 	default:
 		return fmt.Errorf("a part of type %d", p.Type)
 	}

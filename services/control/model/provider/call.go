@@ -26,6 +26,9 @@ const (
 	maxCame = 300
 	// maxAnswer bounds the events of one answer, in bytes.
 	maxAnswer = 64 << 20
+	// maxPauses bounds how often a provider that pauses its answer is asked to go on. After so many the answer ends as
+	// one that was cut at its length.
+	maxPauses = 16
 	// maxAmendments bounds how often a refused request is changed and sent again.
 	maxAmendments = 4
 )
@@ -57,6 +60,15 @@ type call struct {
 	conversation *conversation
 	without      []string // parameters that are left out
 	stale        bool     // the server refused who asks, and other credentials may be had
+	paused       *paused  // an answer that the request goes on with, nil for none
+}
+
+// paused is an answer that the provider has paused.
+type paused struct {
+	decoder *wire.Decoder
+	answer  []model.Block // what came of it
+	rest    []model.Block // see wire.Decoder.Pause
+	times   int
 }
 
 // Stream implements model.Model.
@@ -70,6 +82,10 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 			if err == nil {
 				return
 			}
+			if errors.Is(err, errPaused) {
+				attempt--
+				continue
+			}
 			without, e := "", (*model.Error)(nil)
 			if errors.As(err, &e) && attempt <= maxAmendments {
 				if without = m.amend(c, e); without == "" && c.stale && !renewed {
@@ -81,6 +97,7 @@ func (m *languageModel) Stream(ctx context.Context, req model.Request) iter.Seq2
 				return
 			}
 			again := &model.Restart{Attempt: attempt + 1, Err: e, Without: without}
+			c.paused = nil // what came of it is void
 			if !yield(model.Part{Type: model.PartRestart, Restart: again}, nil) {
 				return
 			}
@@ -122,6 +139,9 @@ func (m *languageModel) body(c *call) ([][]byte, error) {
 		conv.head, conv.headOf = head.Append(nil, m.target), key
 	}
 	conv.encoder.Take(c.Messages)
+	if p := c.paused; p != nil {
+		return conv.encoder.Resume(conv.head, marked, slices.Concat(p.answer, p.rest)), nil
+	}
 	return conv.encoder.Body(conv.head, marked), nil
 }
 
@@ -157,19 +177,27 @@ func (m *languageModel) attempt(parent context.Context, c *call, yield func(mode
 	a := &answer{
 		model: m, reader: m.events(stream), decoder: wire.NewDecoder(m.target.API, c.Tools), cancel: cancel,
 	}
-	defer a.reader.Release()
-	err = a.read(yield)
-	if errors.Is(err, errLeft) {
-		return nil
+	if c.paused != nil {
+		a.decoder = c.paused.decoder
 	}
-	if err != nil {
+	defer a.reader.Release()
+	switch err = a.read(c, yield); {
+	case errors.Is(err, errLeft):
+		return nil
+	case errors.Is(err, errPaused):
+		return err
+	case err != nil:
 		return m.failure(parent, true, a.foreign(res, err))
 	}
 	return nil
 }
 
-// errLeft says that the consumer has left.
-var errLeft = errors.New("the consumer has left")
+var (
+	// errLeft says that the consumer has left.
+	errLeft = errors.New("the consumer has left")
+	// errPaused says that the provider has paused its answer, and the call how to go on.
+	errPaused = errors.New("the provider has paused its answer")
+)
 
 // events are those of an answer.
 type events interface {
@@ -192,10 +220,39 @@ type answer struct {
 	decoder *wire.Decoder
 	cancel  context.CancelFunc
 	came    []byte // the event that came last before anything of an answer
+	blocks  []model.Block
+}
+
+// pass passes parts on; false when the consumer has left.
+func (a *answer) pass(parts []model.Part, yield func(model.Part) bool) bool {
+	for _, p := range parts {
+		if p.Type == model.PartBlock {
+			a.blocks = append(a.blocks, p.Block)
+		}
+		if !yield(a.priced(p)) {
+			return false
+		}
+	}
+	return true
+}
+
+// pause notes how a call goes on whose answer is paused.
+func (a *answer) pause(c *call, yield func(model.Part) bool) error {
+	parts, rest := a.decoder.Pause()
+	if !a.pass(append(parts, model.Part{Type: model.PartPaused}), yield) {
+		return errLeft
+	}
+	next := &paused{decoder: a.decoder, answer: a.blocks, rest: rest, times: 1}
+	if before := c.paused; before != nil {
+		next.answer, next.times = append(before.answer, a.blocks...), before.times+1
+	}
+	a.drain()
+	c.paused = next
+	return errPaused
 }
 
 // read passes the parts of an answer on.
-func (a *answer) read(yield func(model.Part) bool) error {
+func (a *answer) read(c *call, yield func(model.Part) bool) error {
 	var grace *time.Timer
 	for size := 0; !a.decoder.Ended(); {
 		e, err := a.reader.Next()
@@ -212,10 +269,8 @@ func (a *answer) read(yield func(model.Part) bool) error {
 		if len(e.Data) > 0 && !a.decoder.Answered() {
 			a.came = append(a.came[:0], e.Data[:min(len(e.Data), maxCame)]...)
 		}
-		for _, p := range parts {
-			if !yield(a.priced(p)) {
-				return errLeft
-			}
+		if !a.pass(parts, yield) {
+			return errLeft
 		}
 		if err != nil {
 			return err
@@ -228,15 +283,16 @@ func (a *answer) read(yield func(model.Part) bool) error {
 			grace.Reset(usageGrace) // some servers give a reason with every piece of the answer
 		}
 	}
+	if a.decoder.Paused() && (c.paused == nil || c.paused.times < maxPauses) {
+		return a.pause(c, yield)
+	}
 	parts, err := a.decoder.End()
 	if err != nil {
 		return err
 	}
 	a.drain()
-	for _, p := range parts {
-		if !yield(a.priced(p)) {
-			return errLeft
-		}
+	if !a.pass(parts, yield) {
+		return errLeft
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type Decoder struct {
 	hosted    map[int]*asked // tools of Anthropic that run, by index
 	found     string         // what Gemini has found, in words
 
+	before  model.Usage // of the responses that were paused
 	usage   model.Usage
 	counted bool   // usage has changed since it was passed on
 	reason  string // why the model stopped, in the protocol's words
@@ -42,6 +43,7 @@ type Decoder struct {
 	refused bool
 	why     string // it was refused, "" when the provider does not tell
 	spoiled error  // why the answer is of no use, although it is over
+	paused  bool   // the provider wants to be asked to go on
 	ended   bool   // the protocol's mark of the end came
 	meaning bool   // something of an answer came
 	strange []byte // the first content of a shape or kind that is not known
@@ -78,7 +80,7 @@ func (d *Decoder) Event(e Event) ([]model.Part, error) {
 	err := d.take(e.Name, data)
 	if d.counted && (d.Answered() || err != nil) { // what opens a message is no event of the answer
 		d.counted = false
-		d.emit(model.Part{Type: model.PartUsage, Usage: d.usage})
+		d.emit(model.Part{Type: model.PartUsage, Usage: d.before.Add(d.usage)})
 	}
 	if err != nil {
 		return d.out, err
@@ -144,7 +146,7 @@ func (d *Decoder) End() ([]model.Part, error) {
 			d.stop = model.StopTools
 		}
 	}
-	d.emit(model.Part{Type: model.PartFinish, Usage: d.usage, Stop: d.stop})
+	d.emit(model.Part{Type: model.PartFinish, Usage: d.before.Add(d.usage), Stop: d.stop})
 	return d.out, nil
 }
 
@@ -178,7 +180,9 @@ func (d *Decoder) because(reason string) {
 	}
 	d.reason = reason
 	switch reason {
-	case "length", "max_tokens", "max_output_tokens", "model_length", "pause_turn", "MAX_TOKENS",
+	case "pause_turn":
+		d.stop, d.paused = model.StopLength, true
+	case "length", "max_tokens", "max_output_tokens", "model_length", "MAX_TOKENS",
 		"model_context_window_exceeded":
 		d.stop = model.StopLength
 	case "content_filter", "refusal", "safety", "SAFETY", "RECITATION", "BLOCKLIST",

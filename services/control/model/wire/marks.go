@@ -14,11 +14,16 @@ import (
 // piece, where this request ends anyway, and the encoding that is kept has none. Anthropic finds the prefix that it
 // kept at the last request by looking back from a mark, over 20 pieces. A turn with more pieces gets a second mark
 // where the request before ended.
-func (e *Encoder) Body(head []byte, marked bool) [][]byte {
+func (e *Encoder) Body(head []byte, marked bool) [][]byte { return e.body(head, marked, nil) }
+
+func (e *Encoder) body(head []byte, marked bool, paused []content) [][]byte {
 	end := *e // what closes the conversation is not kept
 	end.buf = e.buf[:len(e.buf):len(e.buf)]
 	end.settle()
-	if end.last != user && end.last != tools {
+	switch {
+	case len(paused) > 0:
+		end.answer(paused)
+	case end.last != user && end.last != tools:
 		end.say([]content{{kind: model.TextBlock, text: goOn}})
 	}
 	tail := []byte("]}")

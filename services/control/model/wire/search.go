@@ -79,6 +79,23 @@ type asked struct {
 	chars    joiner
 }
 
+// input is what the tool is asked.
+func (a *asked) input() []byte {
+	a.args = a.chars.flush(a.args)
+	return object(a.args)
+}
+
+// block is what is asked as Anthropic writes it, nil when it has no form.
+func (a *asked) block() []byte {
+	use, err := json.Marshal(map[string]any{
+		"type": "server_tool_use", "id": a.id, "name": a.name, "input": json.RawMessage(a.input()),
+	})
+	if err != nil {
+		return nil
+	}
+	return use
+}
+
 // hostedStart begins a tool of the provider.
 func (d *Decoder) hostedStart(index int, block []byte) {
 	if d.hosted == nil {
@@ -101,11 +118,8 @@ func (d *Decoder) hostedDone(result []byte) {
 			continue
 		}
 		delete(d.hosted, index)
-		args := object(a.chars.flush(a.args))
-		use, err := json.Marshal(map[string]any{
-			"type": "server_tool_use", "id": a.id, "name": a.name, "input": json.RawMessage(args),
-		})
-		if err != nil {
+		use := a.block()
+		if use == nil {
 			return
 		}
 		var found []source
@@ -113,7 +127,7 @@ func (d *Decoder) hostedDone(result []byte) {
 			found = append(found, source{str(member(v, "title")), str(member(v, "url"))})
 		})
 		var queries []string
-		if q := str(member(args, "query")); q != "" {
+		if q := str(member(a.input(), "query")); q != "" {
 			queries = []string{q}
 		}
 		meta := append(append(append([]byte(`{"blocks":[`), use...), ','), result...)
