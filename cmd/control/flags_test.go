@@ -406,6 +406,7 @@ func TestWrongUsage(t *testing.T) {
 		"there is no command \"promt\" (did you mean \"prompt\"?)":   {"promt", "shell", "x"},
 		"there is no command \"lsit\" (did you mean \"list\"?): see": {"agents", "lsit"},
 		"there is no command \"xyz\": see `control agents --help`":   {"agents", "xyz"},
+		"--state is one of all, open, approved, denied, expired":     {"approvals", "list", "--state", "opne"},
 	} {
 		if strings.HasPrefix(args[0], "--") {
 			data := filepath.Join(t.TempDir(), "data")

@@ -32,16 +32,17 @@ func approvalsCommand(o *connection) *cobra.Command {
 func (o *connection) listApprovals() *cobra.Command {
 	state, session, agent := "open", "", ""
 	list := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
-		n := slices.Index(approvalStates, state)
-		if n < 0 {
-			return fmt.Errorf("--state is one of %s, not %q", strings.Join(approvalStates, ", "), state)
+		id, err := optionalSession(c.Context(), conn, session)
+		if err != nil {
+			return err
 		}
+		n := slices.Index(approvalStates, state)
 		approvals := pawlv1.NewApprovalServiceClient(conn)
 		return listing[*pawlv1.Approval]{
 			head: "ID\tSTATE\tSESSION\tTOOL\tASKED\tEXPIRES\tWHAT",
 			page: func(size int32, token string) ([]*pawlv1.Approval, string, error) {
 				res, err := approvals.ListApprovals(c.Context(), &pawlv1.ListApprovalsRequest{
-					State: pawlv1.ApprovalState(n), SessionId: session, Agent: agent, PageSize: size, PageToken: token,
+					State: pawlv1.ApprovalState(n), SessionId: id, Agent: agent, PageSize: size, PageToken: token,
 				})
 				return res.GetApprovals(), res.GetNextPageToken(), err
 			},
@@ -54,8 +55,14 @@ func (o *connection) listApprovals() *cobra.Command {
 		}.print(c, o)
 	}
 	command := o.limited(o.calls("list", "List approvals, newest first", list))
+	command.PreRunE = func(c *cobra.Command, _ []string) error {
+		if !slices.Contains(approvalStates, state) {
+			return cli.Misused(c, fmt.Errorf("--state is one of %s, not %q", strings.Join(approvalStates, ", "), state))
+		}
+		return nil
+	}
 	command.Flags().StringVar(&state, "state", state, "`STATE`: "+strings.Join(approvalStates, ", "))
-	command.Flags().StringVar(&session, "session", "", "`ID`: of this session only")
+	command.Flags().StringVar(&session, "session", "", "`SESSION`: of this session only")
 	command.Flags().StringVar(&agent, "agent", "", "`NAME`: of sessions of this agent only")
 	return command
 }
@@ -230,12 +237,16 @@ func (o *connection) decide(c *cobra.Command, conn *grpc.ClientConn, req *pawlv1
 func (o *connection) listGrants() *cobra.Command {
 	session, agent, revoked := "", "", false
 	list := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
+		id, err := optionalSession(c.Context(), conn, session)
+		if err != nil {
+			return err
+		}
 		approvals := pawlv1.NewApprovalServiceClient(conn)
 		return listing[*pawlv1.Grant]{
 			head: "ID\tSESSION\tTOOL\tRULE\tBY\tSINCE\tREVOKED",
 			page: func(size int32, token string) ([]*pawlv1.Grant, string, error) {
 				res, err := approvals.ListGrants(c.Context(), &pawlv1.ListGrantsRequest{
-					SessionId: session, Agent: agent, Revoked: revoked, PageSize: size, PageToken: token,
+					SessionId: id, Agent: agent, Revoked: revoked, PageSize: size, PageToken: token,
 				})
 				return res.GetGrants(), res.GetNextPageToken(), err
 			},
@@ -248,7 +259,7 @@ func (o *connection) listGrants() *cobra.Command {
 		}.print(c, o)
 	}
 	command := o.limited(o.calls("grants", "List what approvals have allowed for sessions, newest first", list))
-	command.Flags().StringVar(&session, "session", "", "`ID`: of this session only")
+	command.Flags().StringVar(&session, "session", "", "`SESSION`: of this session only")
 	command.Flags().StringVar(&agent, "agent", "", "`NAME`: of sessions of this agent only")
 	command.Flags().BoolVar(&revoked, "revoked", false, "revoked ones too")
 	return command
@@ -283,14 +294,18 @@ func (p *printer) requested(r *pawlv1.ApprovalRequested) {
 	if args := new(structpb.Struct); protojson.Unmarshal([]byte(text), args) == nil {
 		text = what(args)
 	}
-	p.note(fmt.Sprintf("[%s waits for an approval] %s", r.GetName(), oneLine(text, p.lineWidth())))
-	// A line of its own fits into 80 columns, and can be copied.
-	p.note("  `control approvals approve " + r.GetApprovalId() + "`, or show, or deny")
+	p.asks(r.GetName(), text, r.GetApprovalId())
 	text = "  " + r.GetTo() + " may decide"
 	if r.GetUntil() != nil {
 		text += ", until " + clock(r.GetUntil().AsTime())
 	}
 	p.note(text)
+}
+
+// asks says that a call of a tool waits for an approval. A line of its own fits into 80 columns, and can be copied.
+func (p *printer) asks(tool, about, id string) {
+	p.note(fmt.Sprintf("[%s waits for an approval] %s", tool, oneLine(about, p.lineWidth())))
+	p.note("  `control approvals approve " + id + "`, or show, or deny")
 }
 
 // decided says what became of an approval.

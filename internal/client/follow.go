@@ -225,15 +225,19 @@ func (f *follower) queued(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.
 	if s.GetHostSubmissionId() != "" {
 		return // admitted has said it: this joins what runs, or ends it
 	}
+	f.p.note(ahead(ctx, conn, s))
+}
+
+// ahead says what a queued submission waits for.
+func ahead(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Submission) string {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	res, err := pawlv1.NewSubmissionServiceClient(conn).ListSubmissions(ctx,
 		&pawlv1.ListSubmissionsRequest{SessionId: s.GetSessionId(), Before: s.GetSeq()})
 	if err != nil {
-		f.p.note("[queued]") // by what, the control plane does not tell
-		return
+		return "[queued]" // by what, the control plane does not tell
 	}
-	f.p.note(behind(res.GetSubmissions(), s))
+	return behind(res.GetSubmissions(), s)
 }
 
 // behind says what is ahead of a queued submission. before is the submissions of its session that came earlier,

@@ -188,27 +188,26 @@ func (o *connection) shellCommand() *cobra.Command {
 	var cwd string
 	var timeout time.Duration
 	c := o.ofSession("shell SESSION COMMAND", "Run a command and make it part of the conversation",
-		func(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, args []string) error {
+		func(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, args []string) error {
 			req := &pawlv1.ShellRequest{
 				SessionId: s.GetSessionId(), Command: args[1], Cwd: cwd, IdempotencyKey: ident.New(),
 			}
 			if timeout != 0 {
 				req.Timeout = durationpb.New(timeout)
 			}
-			submissions := pawlv1.NewSubmissionServiceClient(conn)
-			got, err := submissions.Shell(c.Context(), req)
+			done, err := o.await(c, s, "the command runs",
+				func(ctx context.Context, conn *grpc.ClientConn) (*pawlv1.Submission, error) {
+					res, err := pawlv1.NewSubmissionServiceClient(conn).Shell(ctx, req)
+					return res.GetSubmission(), err
+				})
 			if err != nil {
 				return err
 			}
-			id := got.GetSubmission().GetSubmissionId()
-			done, err := submissions.WaitSubmission(c.Context(), &pawlv1.WaitSubmissionRequest{SubmissionId: id})
-			if err != nil {
-				return fmt.Errorf("%w; the command is on record and goes on: `control wait %s`", err, id)
-			}
-			return o.ran(c, done.GetSubmission())
+			return o.ran(c, done)
 		})
 	c.Long = "Run a command in the workspace of a session, once what runs has ended, and make it part of the " +
-		"conversation: the model will know of it. No model is asked."
+		"conversation: the model will know of it. No model is asked. Ctrl-C offers to abort; whoever leaves does not " +
+		"stop the command."
 	c.Example = `control sessions shell reviewer/42 "git status"`
 	c.Flags().StringVar(&cwd, "cwd", "", "`DIR`: to run in, relative to that of the agent")
 	c.Flags().DurationVar(&timeout, "timeout", 0, "when the command is ended, such as 10m (default: never)")

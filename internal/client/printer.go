@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -20,6 +21,7 @@ type printer struct {
 	verbose  bool     // output is not folded
 	mute     bool     // nothing is written to out
 	inputs   bool     // those of a session that is watched are shown, and all that the model says is an answer
+	works    string   // what is done while nothing is waited for, "" for the model's answer
 
 	submission string
 	seq        int64  // of the last event
@@ -70,7 +72,7 @@ func (p *printer) silent() {
 	case p.submission == "":
 		p.note("[the control plane has not accepted the prompt yet]")
 	default:
-		p.note("[waiting for the model]")
+		p.note("[" + cmp.Or(p.works, "waiting for the model") + "]")
 	}
 	p.heard = true
 }

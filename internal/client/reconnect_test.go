@@ -250,7 +250,7 @@ func TestWaitEndsInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close() //nolint:errcheck // of a test
-		_, err = o.wait(t.Context(), conn, "s1", 5*time.Second)
+		_, err = (&waiter{connection: o, id: "s1", timeout: 5 * time.Second}).wait(t.Context(), conn)
 		if took := time.Since(began); err == nil || took < 5*time.Second || took > 6*time.Second {
 			t.Errorf("%v after %s", err, took)
 		}
@@ -287,7 +287,8 @@ func TestWaitFollowsItsControlPlane(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close() //nolint:errcheck // of a test
-	if s, err := o.wait(t.Context(), conn, "s1", time.Minute); err != nil || s.GetSubmissionId() != "s1" {
+	w := &waiter{connection: o, id: "s1", timeout: time.Minute}
+	if s, err := w.wait(t.Context(), conn); err != nil || s.GetSubmissionId() != "s1" {
 		t.Errorf("%v, %v", s, err)
 	}
 }

@@ -80,6 +80,19 @@ func findSession(ctx context.Context, conn *grpc.ClientConn, req *pawlv1.GetSess
 	return res.GetSession(), err
 }
 
+// optionalSession is the id of a session that a flag names, "" for none.
+func optionalSession(ctx context.Context, conn *grpc.ClientConn, name string) (id string, err error) {
+	if name == "" {
+		return "", nil
+	}
+	req, err := sessionName(name)
+	if err != nil {
+		return "", err
+	}
+	s, err := findSession(ctx, conn, req)
+	return s.GetSessionId(), err
+}
+
 func keyText(k *pawlv1.SessionKey) string {
 	text := k.GetAgent() + "/" + escapedInstance.Replace(k.GetInstance())
 	if s := k.GetSession(); s != "" && s != "default" {
@@ -92,16 +105,9 @@ func sessionsCommand(o *connection) *cobra.Command {
 	req, parent := &pawlv1.ListSessionsRequest{}, ""
 	read := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
 		sessions := pawlv1.NewSessionServiceClient(conn)
-		if parent != "" {
-			of, err := sessionName(parent)
-			if err != nil {
-				return err
-			}
-			s, err := findSession(c.Context(), conn, of)
-			if err != nil {
-				return err
-			}
-			req.ParentSessionId = s.GetSessionId()
+		var err error
+		if req.ParentSessionId, err = optionalSession(c.Context(), conn, parent); err != nil {
+			return err
 		}
 		return listing[*pawlv1.Session]{
 			head: "SESSION\tID\tPENDING\tEXECUTOR\tCREATED",
@@ -190,14 +196,13 @@ func compactCommand(o *connection) *cobra.Command {
 	return c
 }
 
-func (o *connection) compact(c *cobra.Command, conn *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
-	res, err := pawlv1.NewSessionServiceClient(conn).CompactSession(c.Context(), &pawlv1.CompactSessionRequest{
-		SessionId: s.GetSessionId(), IdempotencyKey: ident.New(),
-	})
-	if err != nil {
-		return err
-	}
-	done, err := o.wait(c.Context(), conn, res.GetSubmission().GetSubmissionId(), 0)
+func (o *connection) compact(c *cobra.Command, _ *grpc.ClientConn, s *pawlv1.Session, _ []string) error {
+	req := &pawlv1.CompactSessionRequest{SessionId: s.GetSessionId(), IdempotencyKey: ident.New()}
+	done, err := o.await(c, s, "waiting for the model",
+		func(ctx context.Context, conn *grpc.ClientConn) (*pawlv1.Submission, error) {
+			res, err := pawlv1.NewSessionServiceClient(conn).CompactSession(ctx, req)
+			return res.GetSubmission(), err
+		})
 	switch {
 	case err != nil:
 		return err

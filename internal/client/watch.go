@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -122,7 +123,8 @@ func waitCommand(o *connection) *cobra.Command {
 		Example: "control wait 0199c2… --timeout 10m -o json",
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.with(c, func(ctx context.Context, conn *grpc.ClientConn) error {
-				s, err := o.wait(ctx, conn, args[0], timeout)
+				w := &waiter{connection: o, id: args[0], timeout: timeout, p: newPrinter(io.Discard, c.ErrOrStderr())}
+				s, err := w.wait(ctx, conn)
 				if err != nil {
 					return err
 				}
@@ -144,28 +146,39 @@ func waitCommand(o *connection) *cobra.Command {
 	return c
 }
 
+// waiter waits for a submission.
+type waiter struct {
+	*connection
+	id      string
+	timeout time.Duration // 0 for none
+	p       *printer      // says what the submission waits for, once
+	told    bool
+}
+
 // wait asks again and again, also while the control plane is away for a moment. The submission is as it was last seen.
-// A timeout, 0 for none, ends it in either case.
-func (o *connection) wait(
-	ctx context.Context, conn *grpc.ClientConn, id string, timeout time.Duration,
-) (*pawlv1.Submission, error) {
+// The timeout ends it in either case.
+func (w *waiter) wait(ctx context.Context, conn *grpc.ClientConn) (*pawlv1.Submission, error) {
 	began := time.Now()
 	heard := began
 	var own *grpc.ClientConn // to the control plane that came back, perhaps elsewhere
 	defer func() { closeIf(own) }()
 	for {
 		next := waitEvery
-		if timeout > 0 {
-			next = min(next, max(timeout-time.Since(began), 0))
+		if !w.told {
+			next = silentFor
+		}
+		if w.timeout > 0 {
+			next = min(next, max(w.timeout-time.Since(began), 0))
 		}
 		res, err := pawlv1.NewSubmissionServiceClient(conn).WaitSubmission(ctx,
-			&pawlv1.WaitSubmissionRequest{SubmissionId: id, Timeout: durationpb.New(next)})
-		over := timeout > 0 && time.Since(began) >= timeout
+			&pawlv1.WaitSubmissionRequest{SubmissionId: w.id, Timeout: durationpb.New(next)})
+		over := w.timeout > 0 && time.Since(began) >= w.timeout
 		switch {
 		case err == nil && (over || res.GetSubmission().GetStatus() == pawlv1.Submission_STATUS_SETTLED):
 			return res.GetSubmission(), nil
 		case err == nil:
 			heard = time.Now()
+			w.tell(ctx, conn, res.GetSubmission())
 			continue
 		case ctx.Err() != nil, status.Code(err) != codes.Unavailable, over, time.Since(heard) > returnsWithin:
 			return nil, err
@@ -175,10 +188,40 @@ func (o *connection) wait(
 			return nil, ctx.Err()
 		case <-time.After(returnsEvery):
 		}
-		if again, err := o.dial(ctx); err == nil && again != nil {
+		if again, err := w.dial(ctx); err == nil && again != nil {
 			closeIf(own)
 			own, conn = again, again
 		}
+	}
+}
+
+// tell says what a submission waits for.
+func (w *waiter) tell(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Submission) {
+	if w.told {
+		return
+	}
+	w.told = true
+	if host := s.GetHostSubmissionId(); s.GetStatus() == pawlv1.Submission_STATUS_QUEUED {
+		if host == "" || s.GetWhenBusy() != pawlv1.WhenBusy_WHEN_BUSY_STEER {
+			w.p.note(ahead(ctx, conn, s))
+		} else {
+			w.p.note("[it joins submission " + host + " at the end of its turn]")
+		}
+		return
+	}
+	open, err := pawlv1.NewApprovalServiceClient(conn).ListApprovals(ctx, &pawlv1.ListApprovalsRequest{
+		State: pawlv1.ApprovalState_APPROVAL_STATE_OPEN, SessionId: s.GetSessionId(),
+	})
+	asks := false
+	for _, a := range open.GetApprovals() { // none after an error, which the next request meets too
+		if err == nil && a.GetSubmissionId() == s.GetSubmissionId() {
+			asks = true
+			w.p.asks(a.GetTool(), what(a.GetArguments()), a.GetApprovalId())
+		}
+	}
+	if !asks {
+		w.p.note(fmt.Sprintf("[it runs since %s; `control watch %s` shows what it does]",
+			clock(s.GetStartedAt().AsTime()), s.GetSessionId()))
 	}
 }
 
