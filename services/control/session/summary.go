@@ -165,14 +165,15 @@ func Write(live []Entry, c Cut, answer, why string, changes func(tool string) bo
 	if strings.TrimSpace(strings.Join(parts[:], "")) == "" {
 		return m, false
 	}
-	parts[asked], parts[asked+1] = list(r.Read), list(r.Changed)
+	most := int(c.Summary) * charsPerToken // a half of it for what the model has written, a quarter for each list
+	parts[asked], parts[asked+1] = list(r.Read, most/4), list(r.Changed, most/4)
 	var b strings.Builder
 	for i, s := range sections {
-		most := int(c.Summary) * charsPerToken / 2 / asked
-		if i >= asked {
-			most = maxFiles * maxPath
+		text := parts[i]
+		if i < asked {
+			text = Ends(strings.TrimSpace(text), most/2/asked)
 		}
-		text := strings.TrimSpace(Ends(strings.TrimSpace(parts[i]), most))
+		text = strings.TrimSpace(text)
 		if text == "" {
 			text = "(none)"
 		}
@@ -250,9 +251,20 @@ func latest(files []string, path string) []string {
 	return files[max(len(files)-maxFiles, 0):]
 }
 
-func list(files []string) string {
+// list is the last files of a list that have most bytes together, a line each.
+func list(files []string, most int) string {
+	from := len(files)
+	for from > 0 {
+		if most -= len(files[from-1]) + len("- \n"); most < 0 {
+			break
+		}
+		from--
+	}
 	var b strings.Builder
-	for _, f := range files {
+	if from > 0 {
+		fmt.Fprintf(&b, "(%d more)\n", from)
+	}
+	for _, f := range files[from:] {
 		fmt.Fprintf(&b, "- %s\n", f)
 	}
 	return b.String()

@@ -112,6 +112,28 @@ func TestASummaryHasOneShapeAndListsFiles(t *testing.T) {
 	}
 }
 
+// Files have long names, and windows can be small: the lists are a part of what a summary may have.
+func TestTheListsOfFilesOfASummaryAreBounded(t *testing.T) {
+	t.Parallel()
+	entries := turns(90, strings.Repeat("x", 4_000))
+	for i := range entries {
+		if b := &entries[i].Message.Content[0]; b.Type == model.ToolCallBlock {
+			b.Args = fmt.Appendf(nil, `{"path":"%s/f%d.go"}`, strings.Repeat("d", 280), i/2)
+		}
+	}
+	live := session.Live(entries)
+	cut, _ := session.Plan(live, session.Settings{Window: 20_000}.Budget(2_000))
+	m, ok := session.Write(live, cut, strings.Repeat("## State\nlong ", 5_000), "threshold", never)
+	text := m.Text()
+	if n := session.Tokens(m); !ok || n > cut.Summary+200 {
+		t.Errorf("the summary has %d tokens, and may have %d", n, cut.Summary)
+	}
+	last := cut.Covered[len(cut.Covered)-2].Message.Content[0].Args
+	if !strings.Contains(text, " more)\n- ddd") || !strings.Contains(text, strings.Trim(string(last), `{}"path:`)) {
+		t.Errorf("the last files are not listed, or not how many more there are:\n%s", text)
+	}
+}
+
 func TestTheSecondSummaryUpdatesTheFirst(t *testing.T) {
 	t.Parallel()
 	entries := summarise(t, turns(30, strings.Repeat("x", 4_000)), "## Goal\nthe first goal")
