@@ -116,7 +116,7 @@ func (l *loop) showProgress(callID string, p tool.Progress) {
 	if c == nil || c.State.Terminal() || !l.watched() {
 		return
 	}
-	said := tool.Redact(clip.Shorten(clip.Sanitize(p.Message), maxProgress), l.as.secrets)
+	said := clip.Shorten(clip.Sanitize(tool.Redact(p.Message, l.as.secrets)), maxProgress)
 	l.push(l.event(event.Event{
 		Type: event.ToolProgress, Call: started(c.Call),
 		Progress: &event.Progress{Progress: p.Progress, Total: p.Total, Message: said},

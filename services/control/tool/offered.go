@@ -106,7 +106,7 @@ func (s Said) Problem() string {
 // Clean implements Reply.
 func (s Said) Clean(c Cleaner) Reply {
 	s.Text = c.Text(plain(c.Text(s.Text)))
-	s.Structured = c.json(s.Structured)
+	s.Structured = c.JSON(s.Structured)
 	return s
 }
 

@@ -34,11 +34,19 @@ func Redact(text string, secrets []string) string { return Cleaner{needles(secre
 // Cleaner replaces secrets. Its zero value knows none.
 type Cleaner struct{ needles []string }
 
+// NewCleaner replaces secrets as Clean does.
+func NewCleaner(secrets []string) Cleaner { return Cleaner{needles(secrets)} }
+
 // Text is s without secrets.
 func (c Cleaner) Text(s string) string { return cover(s, spans(s, c.needles)) }
 
-// json is a JSON value without secrets in its texts. One that has none is left as it is.
-func (c Cleaner) json(raw json.RawMessage) json.RawMessage {
+// Beginning is s without secrets where the text was cut behind it, maybe within a secret.
+func (c Cleaner) Beginning(s string) string {
+	return cover(s, append(spans(s, c.needles), openEnd(s, c.needles)...))
+}
+
+// JSON is a JSON value without secrets in its texts. One that has none is left as it is; nil is no JSON.
+func (c Cleaner) JSON(raw json.RawMessage) json.RawMessage {
 	if len(raw) == 0 || len(c.needles) == 0 {
 		return raw
 	}
@@ -103,13 +111,23 @@ func redactCaptured(c Captured, needles []string) Captured {
 	return c
 }
 
-// needles are the strings to look for.
+// needles are the strings to look for. A secret stands in texts that are JSON as JSON has it, with what is escaped for
+// HTML or without.
 func needles(secrets []string) []string {
 	var out []string
 	for _, s := range secrets {
 		for _, part := range append([]string{s}, strings.Split(s, "\n")...) {
-			if part = strings.TrimSpace(part); utf8.RuneCountInString(part) >= MinSecret {
-				out = append(out, part)
+			if part = strings.TrimSpace(part); utf8.RuneCountInString(part) < MinSecret {
+				continue
+			}
+			out = append(out, part)
+			plain := rawjson.AppendString(nil, part)
+			html, err := json.Marshal(part)
+			if err != nil {
+				panic(err) // texts always have a form
+			}
+			for _, form := range [][]byte{plain, html} {
+				out = append(out, string(form[1:len(form)-1]))
 			}
 		}
 	}

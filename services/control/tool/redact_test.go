@@ -154,6 +154,26 @@ func TestStreamHoldsOverlappingSecrets(t *testing.T) {
 	}
 }
 
+// JSON has a secret in another form than text: as a value, and as a text that is JSON.
+func TestSecretsInJSON(t *testing.T) {
+	secret := `pa"ss<&wörd`
+	for name, text := range map[string]string{
+		"plain": secret, "JSON": `{"a":"pa\"ss<&wörd"}`, "JSON for HTML": `{"a":"pa\"ss\u003c\u0026wörd"}`,
+	} {
+		if got := Redact(text, []string{secret}); strings.Contains(got, "ss") || !strings.Contains(got, Redacted) {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
+	structured := `{"a":["p\u0061\"ss<&w\u00f6rd",12345678901234567890]}`
+	got := Clean(ServerReply{Structured: structured}, []string{secret}).(ServerReply).Structured
+	if want := `{"a":["[redacted]",12345678901234567890]}`; got != want {
+		t.Errorf("got %s", got)
+	}
+	if got := NewCleaner([]string{"topsecret"}).Beginning("topsecret topsec"); got != Redacted+" "+Redacted {
+		t.Errorf("of a text that was cut: %q", got)
+	}
+}
+
 // Whatever the text, the secrets and the cuts: no secret survives, and text without secrets passes unchanged.
 func TestRedactionProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

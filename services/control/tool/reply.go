@@ -108,7 +108,7 @@ type Closing struct {
 // Clean implements Reply.
 func (c Closing) Clean(w Cleaner) Reply {
 	c.GaveUp = w.Text(plain(w.Text(c.GaveUp)))
-	c.Data = w.json(c.Data)
+	c.Data = w.JSON(c.Data)
 	return c
 }
 

@@ -47,7 +47,7 @@ func (r ServerReply) Clean(c Cleaner) Reply {
 		p.Text = c.Text(p.Text)
 		parts[i] = p
 	}
-	r.Parts, r.Structured, r.Notes = parts, c.Text(r.Structured), mapped(r.Notes, c.Text)
+	r.Parts, r.Structured, r.Notes = parts, string(c.JSON(json.RawMessage(r.Structured))), mapped(r.Notes, c.Text)
 	return r
 }
 
