@@ -148,7 +148,7 @@ func (s *Servers) evict(idle time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for key, one := range s.all {
-		if one.idle(idle) {
+		if used, rests := one.rests(); rests && time.Since(used) >= idle {
 			delete(s.all, key)
 			one.stop()
 		}
@@ -165,7 +165,7 @@ func (s *Servers) use(spec Spec) (*server, error) {
 		return nil, ErrServer.With("the executor ends")
 	}
 	if one == nil {
-		if len(s.all) >= maxServers {
+		if len(s.all) >= maxServers && !s.makeRoom() {
 			return nil, ErrServer.With("%d MCP servers run already, no more can be started", maxServers)
 		}
 		one = &server{of: s, spec: spec}
@@ -173,6 +173,24 @@ func (s *Servers) use(spec Spec) (*server, error) {
 	}
 	one.users.Add(1)
 	return one, nil
+}
+
+// makeRoom forgets the server of which nothing was asked for the longest time, and ends it; false when all are in use.
+// mu is held.
+func (s *Servers) makeRoom() bool {
+	oldest := ""
+	var since time.Time
+	for key, one := range s.all {
+		if used, idle := one.rests(); idle && (oldest == "" || used.Before(since)) {
+			oldest, since = key, used
+		}
+	}
+	if oldest == "" {
+		return false
+	}
+	s.all[oldest].stop()
+	delete(s.all, oldest)
+	return true
 }
 
 // Do makes a request to a server, which is started if it does not run. Errors: ErrServer when nothing was asked of it,

@@ -1,10 +1,12 @@
 package mcp
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -40,7 +42,7 @@ func TestMain(m *testing.M) {
 func serve(kind string) {
 	switch kind {
 	case "dies":
-		fmt.Fprintln(os.Stderr, "no licence found")
+		fmt.Fprintln(os.Stderr, "no licence found for "+os.Getenv("TOKEN"))
 		os.Exit(3)
 	case "babbles":
 		for {
@@ -120,6 +122,7 @@ type rig struct {
 	*Servers
 	root    string
 	changed chan string
+	log     *bytes.Buffer // not to be read before Close
 }
 
 func newRig(t *testing.T) *rig {
@@ -133,8 +136,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{T: t, root: root, changed: make(chan string, 10)}
-	r.Servers = New(sb, nil, func(id string) { r.changed <- id })
+	r := &rig{T: t, root: root, changed: make(chan string, 10), log: &bytes.Buffer{}}
+	r.Servers = New(sb, slog.New(slog.NewTextHandler(r.log, nil)), func(id string) { r.changed <- id })
 	t.Cleanup(func() {
 		r.Close()
 		if err := k.Close(); err != nil {
@@ -295,6 +298,37 @@ func TestServersThatCannotBeUsed(t *testing.T) {
 	if _, err := r.call(t.Context(), spec("good"), "nope", nil); !errors.As(err, &refused) ||
 		refused.Kind != mcpclient.Answered {
 		t.Errorf("a tool that there is not: %v", err)
+	}
+	r.Close()
+	if log := r.log.String(); !strings.Contains(log, "could not be started") || strings.Contains(log, "secret") {
+		t.Errorf("the log has what servers have written, or nothing: %s", log)
+	}
+}
+
+// Servers that nobody asks do not keep others from being started.
+func TestAServerIsStartedInThePlaceOfAnIdleOne(t *testing.T) {
+	r := newRig(t)
+	r.mu.Lock()
+	for i := range maxServers {
+		s := spec("good")
+		s.ID = strconv.Itoa(i)
+		r.all[s.key()] = &server{of: r.Servers, spec: s, used: time.Unix(int64(1+(i+7)%maxServers), 0)}
+	}
+	r.mu.Unlock()
+	r.must(spec("good"), "pid")
+	oldest := spec("good")
+	oldest.ID = strconv.Itoa(maxServers - 7)
+	r.mu.Lock()
+	if r.all[oldest.key()] != nil || len(r.all) != maxServers {
+		t.Errorf("there are %d servers, and the one that had to go is there: %v", len(r.all), r.all[oldest.key()] != nil)
+	}
+	for _, one := range r.all {
+		one.users.Add(1)
+	}
+	r.mu.Unlock()
+	if _, err := r.call(t.Context(), oldest, "pid", nil); !errors.Is(err, ErrServer) ||
+		!strings.Contains(err.Error(), "32 MCP servers run already") {
+		t.Errorf("with all in use: %v", err)
 	}
 }
 

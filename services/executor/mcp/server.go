@@ -31,11 +31,11 @@ type server struct {
 	used     time.Time
 }
 
-// idle reports whether nothing was asked of the server for so long.
-func (s *server) idle(least time.Duration) bool {
+// rests is since when nothing was asked of the server; false while something is, and while it starts.
+func (s *server) rests() (since time.Time, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.users.Load() == 0 && s.starting == nil && time.Since(s.used) >= least
+	return s.used, s.users.Load() == 0 && s.starting == nil
 }
 
 // stop ends the process, if there is one.
@@ -94,7 +94,8 @@ func (s *server) start(done chan struct{}) {
 	}
 	s.failed = err
 	s.pause()
-	s.of.log.Warn("a server of tools could not be started", "server", s.spec.Name, "error", err)
+	// What it has written is told to whoever has asked, for whom it is redacted: it may repeat its environment.
+	s.of.log.Warn("a server of tools could not be started", "server", s.spec.Name)
 }
 
 // pause makes the next start wait, longer with each failure. mu is held.
@@ -230,7 +231,7 @@ func (s *server) tend(p *process) {
 		}
 		s.failed = ErrServer.With("MCP server %s has ended%s", s.spec.Name, p.lastWords())
 		s.pause()
-		s.of.log.Warn("a server of tools has ended", "server", s.spec.Name, "said", p.lastWords())
+		s.of.log.Warn("a server of tools has ended", "server", s.spec.Name)
 	}
 	s.mu.Unlock()
 	closed := make(chan struct{})
