@@ -32,6 +32,8 @@ const (
 	maxPages   = 200      // of a list
 	maxList    = 4 << 20  // bytes of a list
 	maxAsked   = 500      // characters of a question that is told of
+	// maxHeld is after how many bytes of lists and resources a session is worn.
+	maxHeld = 32 << 20
 	// progressEvery is the least time between two pieces of progress of one call that are passed on.
 	progressEvery = 250 * time.Millisecond
 )
@@ -80,6 +82,7 @@ type Conn struct {
 	session    *mcp.ClientSession
 	tracked    bool
 	generation atomic.Int64
+	held       atomic.Int64 // bytes of what the library keeps
 	closed     chan struct{}
 
 	mu    sync.Mutex
@@ -139,6 +142,10 @@ func (c *Conn) Closed() <-chan struct{} { return c.closed }
 // Generation grows when the server says that its list of tools has changed.
 func (c *Conn) Generation() int64 { return c.generation.Load() }
 
+// Worn reports whether the session should be replaced by another one. The library keeps every list and every resource
+// that a session has ever read.
+func (c *Conn) Worn() bool { return c.held.Load() > maxHeld }
+
 // Announces reports whether the server has promised to say when its list of tools changes.
 func (c *Conn) Announces() bool {
 	caps := c.session.InitializeResult().Capabilities
@@ -148,13 +155,17 @@ func (c *Conn) Announces() bool {
 // Protocol is the version of the protocol that is spoken.
 func (c *Conn) Protocol() string { return c.session.InitializeResult().ProtocolVersion }
 
-// declined notes a question of the server that nobody answers.
+// declined notes a question of the server that nobody answers. The protocol does not always say with which request it
+// came: of several under way each is told that there was one, and none what it was, which may be somebody else's.
 func (c *Conn) declined(question string) {
 	if runes := []rune(question); len(runes) > maxAsked {
 		question = string(runes[:maxAsked]) + "..."
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.calls) > 1 {
+		question = "(it may have come with another request)"
+	}
 	for _, r := range c.calls {
 		if len(r.asked) < 3 {
 			r.asked = append(r.asked, question)
@@ -211,6 +222,9 @@ func (c *Conn) Do(ctx context.Context, method string, params json.RawMessage, pr
 	out := Result{Declined: c.finish(token, r)}
 	if err == nil {
 		out.JSON, err = json.Marshal(answer)
+	}
+	if method != CallTool && method != GetPrompt {
+		c.held.Add(int64(len(out.JSON)))
 	}
 	if err == nil && len(out.JSON) > MaxMessage {
 		err = &Error{Answered, 0, fmt.Sprintf("the server's answer has %d bytes, and %d are the most that is taken",

@@ -231,6 +231,63 @@ func TestAQuestionIsDeclined(t *testing.T) {
 	}
 }
 
+// A session is shared by requests of different callers. What a server asks one of them is none of the others' business.
+func TestAQuestionIsNotToldToOthers(t *testing.T) {
+	s := server(nil)
+	asked, begun := make(chan struct{}), make(chan struct{})
+	s.AddTool(&mcp.Tool{Name: "wait", InputSchema: empty},
+		func(context.Context, *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			close(begun)
+			<-asked
+			return &mcp.CallToolResult{Content: []mcp.Content{}}, nil
+		})
+	s.AddTool(&mcp.Tool{Name: "ask", InputSchema: empty},
+		func(ctx context.Context, r *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			_, err := r.Session.Elicit(ctx, &mcp.ElicitParams{Message: "Delete file X?"})
+			close(asked)
+			return &mcp.CallToolResult{Content: []mcp.Content{}}, err
+		})
+	c := connectWith(t, s, Options{Protocol: "2025-11-25"})
+	other := make(chan Result)
+	go func() {
+		r, err := c.Do(t.Context(), CallTool, call("wait", `{}`), nil)
+		if err != nil {
+			t.Error(err)
+		}
+		other <- r
+	}()
+	<-begun
+	if _, err := c.Do(t.Context(), CallTool, call("ask", `{}`), nil); err != nil {
+		t.Error(err)
+	}
+	if r := <-other; len(r.Declined) != 1 || strings.Contains(r.Declined[0], "file X") {
+		t.Errorf("the other call was told %q", r.Declined)
+	}
+}
+
+// The library keeps every resource that was read, whatever the server says of how long it is good.
+func TestASessionIsWorn(t *testing.T) {
+	s := server(nil)
+	s.AddResourceTemplate(&mcp.ResourceTemplate{URITemplate: "mem:///{n}", Name: "m"},
+		func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+			return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{
+				URI: r.Params.URI, Text: strings.Repeat("x", 11<<20),
+			}}}, nil
+		})
+	c := connect(t, s)
+	for n := range 3 {
+		if c.Worn() {
+			t.Errorf("after %d", n)
+		}
+		if _, err := c.Do(t.Context(), ReadResource, fmt.Appendf(nil, `{"uri": "mem:///%d"}`, n), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !c.Worn() {
+		t.Error("it is not worn by 33 MiB")
+	}
+}
+
 func TestWhatIsKnownOfARequestOverHTTP(t *testing.T) {
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server(nil) }, nil)
 	var mu sync.Mutex
