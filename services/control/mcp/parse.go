@@ -129,27 +129,36 @@ func (p *parser) url(key string, n *yaml.Node) (string, bool) {
 	return text, true
 }
 
-// reach completes the networks with what the operator has named by the URL itself, and refuses to send secrets over the
-// Internet in the clear.
+// reach completes the networks with what the operator has named by the URLs themselves, and refuses to send secrets over
+// the Internet in the clear.
 func (p *parser) reach(root *yaml.Node, h *HTTP) {
-	u, err := url.Parse(h.URL)
-	if err != nil || h.URL == "" {
+	_, at := document.Find(root, "url")
+	named := len(h.Networks) > 0
+	p.reaches("url", at, h, named)
+	if h.OAuth != nil {
+		_, auth := document.Find(root, "auth")
+		_, at = document.Find(auth, "token_url")
+		p.reaches("auth.token_url", at, h, named)
+	}
+}
+
+// reaches is reach of one URL. named says that the operator has named networks.
+func (p *parser) reaches(key string, n *yaml.Node, h *HTTP, named bool) {
+	u, err := url.Parse(n.Value)
+	if err != nil {
 		return // reported
 	}
-	local := len(h.Networks) > 0
 	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && !egress.Public(addr) {
-		network, err := parseNetwork(addr.String())
-		if err == nil {
-			h.Networks, local = append(h.Networks, network), true
+		if network, err := parseNetwork(addr.String()); err == nil {
+			h.Networks, named = append(h.Networks, network), true
 		}
 	}
 	if u.Hostname() == "localhost" {
 		h.Networks = append(h.Networks, netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"))
-		local = true
+		named = true
 	}
-	if u.Scheme == "http" && !local {
-		_, v := document.Find(root, "url")
-		p.Report(v.Line, "url", "must be https: over http everybody on the way reads what is said, and answers")
+	if u.Scheme == "http" && !named {
+		p.Report(n.Line, key, "must be https: over http everybody on the way reads what is said, and answers")
 	}
 }
 

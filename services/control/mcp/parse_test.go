@@ -134,6 +134,11 @@ func TestAnAddressThatTheURLNames(t *testing.T) {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
+	d, err := Parse("a", "a.yaml", []byte("url: https://a.test\nauth: {client_id: x, client_secret: y, token_url: "+
+		"\"http://localhost:1/token\"}"), nil)
+	if err != nil || len(d.HTTP.Networks) != 2 {
+		t.Errorf("a server of tokens on this machine: %v, %v", d.HTTP, err)
+	}
 }
 
 func TestDefinitionsThatCannotBe(t *testing.T) {
@@ -156,7 +161,9 @@ func TestDefinitionsThatCannotBe(t *testing.T) {
 		"url: https://a.test\nheaders: {\"a b\": x}": "a.yaml:2: headers.a b: cannot be the name of a header",
 		"url: https://a.test\nauth: {}": "a.yaml:2: auth: must have either bearer, or client_id, client_secret " +
 			"and token_url",
-		"url: https://a.test\nauth: {client_id: x}":    "a.yaml:2: auth: needs client_id, client_secret and token_url",
+		"url: https://a.test\nauth: {client_id: x}": "a.yaml:2: auth: needs client_id, client_secret and token_url",
+		"url: https://a.test\nauth: {client_id: x, client_secret: y, token_url: \"http://b.test\"}": "a.yaml:2: " +
+			"auth.token_url: must be https: over http everybody on the way reads what is said, and answers",
 		"url: https://a.test\nauth: {bearer: ${NOPE}}": "a.yaml:2: not valid YAML: did not find expected ',' or '}'",
 		"url: https://a.test\nauth: {bearer: \"${NOPE}\"}": "a.yaml:2: auth.bearer: variable NOPE is not set in the " +
 			"environment of control",
