@@ -193,7 +193,11 @@ func (p *printer) modelWaits(w *pawlv1.ModelWaiting) {
 		return
 	}
 	p.modelWait = w.GetReason()
-	text := "[the model is waited for] " + w.GetMessage() + "; since " + clock(w.GetSince().AsTime())
+	text := "[the model is waited for] "
+	if w.GetReason() == "TOOLS" {
+		text = "[the model is not asked yet] "
+	}
+	text += w.GetMessage() + "; since " + clock(w.GetSince().AsTime())
 	if w.GetUntil() != nil {
 		text += ", until " + clock(w.GetUntil().AsTime())
 	}

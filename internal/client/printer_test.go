@@ -295,6 +295,17 @@ func TestWaitsForTheModelAreTold(t *testing.T) {
 	}
 }
 
+// Before the model is asked its tools may have to be waited for: a server may have to be downloaded.
+func TestWaitsForToolsAreTold(t *testing.T) {
+	s := tell(t)
+	_, notes := s.add(&pawlv1.Event{Event: &pawlv1.Event_ModelWaiting{ModelWaiting: &pawlv1.ModelWaiting{
+		Reason: "TOOLS", Message: "waiting for MCP server files", Since: timestamppb.New(s.at),
+	}}}).printed(false, nil)
+	if want := "[the model is not asked yet] waiting for MCP server files; since 04:05:06\n"; notes != want {
+		t.Errorf("%q", notes)
+	}
+}
+
 // The event that settles what never ran has no seq, and is told all the same.
 func TestASettlementWithoutASeq(t *testing.T) {
 	p := newPrinter(&bytes.Buffer{}, &bytes.Buffer{})

@@ -4212,15 +4212,16 @@ func (x *ResponseRestarted) GetMessage() string {
 }
 
 // ModelWaiting says that a model call waits, and for what. It comes at once when the length of the wait is known, after
-// 15 seconds when the model is silent, and about every 15 seconds while the same wait lasts. The next other event of
-// the turn ends the wait.
+// 15 seconds when the model is silent, after 2 seconds when tools are not known yet, and about every 15 seconds while
+// the same wait lasts. The next other event of the turn ends the wait.
 type ModelWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider wants all
-	// calls of this model with this key to pause. RETRY: the call failed and is retried.
+	// calls of this model with this key to pause. RETRY: the call failed and is retried. TOOLS: the call is made once
+	// servers have listed their tools, or are known not to.
 	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	Since  *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=since,proto3" json:"since,omitempty"`
-	// When the call is made. For FIRST_TOKEN: when the call fails unless something comes before.
+	// When the call is made. For FIRST_TOKEN: when the call fails unless something comes before. Not set for TOOLS.
 	Until *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=until,proto3" json:"until,omitempty"`
 	// For people: the reason, in the provider's words if it gave any.
 	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 )
@@ -47,13 +48,28 @@ func (d Definition) envs() []Env {
 		envs = append(envs, d.Commands[name].Env)
 	}
 	for _, name := range slices.Sorted(maps.Keys(d.MCP)) {
-		of := Env{}
-		for key, text := range d.MCP[name].Templates() {
-			of[key] = &text
-		}
-		envs = append(envs, of)
+		envs = append(envs, serverEnv(d.MCP[name]))
 	}
 	return envs
+}
+
+// serverEnv is what an MCP server is told that refers to variables.
+func serverEnv(d mcp.Definition) Env {
+	of := Env{}
+	for key, text := range d.Templates() {
+		of[key] = &text
+	}
+	return of
+}
+
+// ServerSecrets are the strings that must be redacted in what an MCP server says: those that it is told. There are none
+// if a variable is not set, because no server is asked then.
+func ServerSecrets(d mcp.Definition, lookup Lookup) []string {
+	values, err := serverEnv(d).Expand(lookup)
+	if err != nil {
+		return nil
+	}
+	return values.Secrets()
 }
 
 // Task is the tool by which the agent asks its sub-agents.

@@ -160,7 +160,8 @@ type Call struct {
 
 // Wait is why a tool call waits for an executor, or a call of the model for its provider.
 type Wait struct {
-	// Reason is NO_EXECUTOR, EXECUTOR_AWAY, EXECUTOR_GONE, EXECUTOR_BUSY or EXECUTOR_DRAINING, or a model.WaitReason.
+	// Reason is NO_EXECUTOR, EXECUTOR_AWAY, EXECUTOR_GONE, EXECUTOR_BUSY or EXECUTOR_DRAINING, or of the model
+	// TOOLS or a model.WaitReason.
 	Reason   string            `json:"r"`
 	Executor string            `json:"ex,omitempty"` // that is waited for; "" is any with the labels
 	Labels   map[string]string `json:"l,omitempty"`

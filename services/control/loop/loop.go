@@ -86,8 +86,13 @@ func (l *loop) root() bool { return l.row.Root() }
 // is to end, or for which that has failed too often, does without.
 func (l *loop) recover(ctx context.Context) error {
 	var err error
-	if !l.root() {
+	switch {
+	case !l.root():
 		err = l.recoverOrigin(ctx)
+	case l.tree.fresh: // the first event is told before others
+		if err = l.publishStart(ctx); l.unreadable(err) {
+			err = nil
+		}
 	}
 	if err == nil {
 		err = l.prepare(ctx)
@@ -145,11 +150,6 @@ func (l *loop) work(ctx context.Context) error {
 		timer := time.NewTimer(time.Until(l.ends))
 		defer timer.Stop()
 		l.end.timer = timer.C
-	}
-	if l.root() && l.tree.fresh {
-		if err := l.publishStart(ctx); err != nil && !l.unreadable(err) {
-			return err
-		}
 	}
 	for !l.settled {
 		if l.leaving() && l.turn.last == nil {

@@ -34,6 +34,8 @@ type Offer struct {
 	Activate   tool.Run  // carries out activations of skills; nil while nothing will be called
 
 	missing *[]string
+	awaited *awaited
+	taken   func(name string) bool // by a tool of a source before this one
 }
 
 // Miss says that a tool cannot be offered now and why, in one line for people: those who watch the loop are told.
@@ -41,6 +43,19 @@ func (o Offer) Miss(text string) {
 	if o.missing != nil {
 		*o.missing = append(*o.missing, text)
 	}
+}
+
+// Taken reports whether a tool cannot have a name, because another tool of the agent has it, or may be given it.
+func (o Offer) Taken(name string) bool {
+	return o.Definition.Has()(name) || o.taken != nil && o.taken(name)
+}
+
+// Awaits says what the source waits for, in a few words for people. done says that it waits no longer.
+func (o Offer) Awaits(what string) (done func()) {
+	if o.awaited == nil {
+		return func() {}
+	}
+	return o.awaited.add(what)
 }
 
 // Sources are those that every control has, in order: built-in tools, task, skills, command tools, and those by
@@ -108,6 +123,7 @@ func (results) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
 // offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name.
 func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 	var all tool.Set
+	of.taken = func(name string) bool { return all.Has(name) }
 	for _, source := range r.deps.Sources {
 		tools, err := source.Tools(ctx, of)
 		if err != nil {
@@ -129,12 +145,12 @@ func (l *loop) offerTools(ctx context.Context) error {
 	}
 	of, now := l.asOffer(), supply{}
 	of.missing = &now.missing
-	tools, err := l.tree.offer(ctx, of)
+	tools, err := l.gather(ctx, of)
 	if errors.Is(err, tool.ErrInvalid) {
 		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
 		return nil
 	}
-	if err != nil {
+	if err != nil || l.end.stop != nil {
 		return err
 	}
 	now.version = l.tree.versions(of)

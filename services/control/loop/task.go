@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -111,6 +112,9 @@ func (l *loop) beginChild(ctx context.Context, c *toolCall) error {
 	}
 	if err := child.prepare(ctx); err != nil {
 		l.tree.remove(child)
+		if errors.Is(err, errLeft) || ctx.Err() != nil {
+			return err // whoever goes on with the lane begins it
+		}
 		return l.conclude(ctx, c, call.Done, tool.Failure{Reason: "SUBAGENT_UNUSABLE", Message: fmt.Sprintf(
 			"The sub-agent could not begin: %v", err)})
 	}

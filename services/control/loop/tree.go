@@ -212,7 +212,7 @@ func (t *tree) ended(l *loop, err error) {
 
 // blame says whose error it is, unless it is nobody's.
 func (l *loop) blame(err error) error {
-	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) {
+	if errors.Is(err, lane.ErrFenced) || errors.Is(err, context.Canceled) || errors.Is(err, errLeft) {
 		return err
 	}
 	return &lane.LoopError{LoopID: l.row.ID, Err: err}

@@ -129,8 +129,8 @@ func (p *parser) url(key string, n *yaml.Node) (string, bool) {
 	return text, true
 }
 
-// reach completes the networks with what the operator has named by the URLs themselves, and refuses to send secrets over
-// the Internet in the clear.
+// reach completes the networks with what the operator has named by the URLs themselves, and refuses to send secrets
+// over the Internet in the clear.
 func (p *parser) reach(root *yaml.Node, h *HTTP) {
 	_, at := document.Find(root, "url")
 	named := len(h.Networks) > 0

@@ -35,6 +35,11 @@ func (s Set) With(tools ...*Tool) (Set, error) {
 	return s.of(all), nil
 }
 
+// Has reports whether the set has a tool of a name.
+func (s Set) Has(name string) bool {
+	return slices.ContainsFunc(s.tools, func(t *Tool) bool { return t.Name == name })
+}
+
 // Tools are the tools, in order.
 func (s Set) Tools() []*Tool { return slices.Clone(s.tools) }
 

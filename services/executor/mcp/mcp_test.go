@@ -320,7 +320,7 @@ func TestAServerIsStartedInThePlaceOfAnIdleOne(t *testing.T) {
 	oldest.ID = strconv.Itoa(maxServers - 7)
 	r.mu.Lock()
 	if r.all[oldest.key()] != nil || len(r.all) != maxServers {
-		t.Errorf("there are %d servers, and the one that had to go is there: %v", len(r.all), r.all[oldest.key()] != nil)
+		t.Errorf("there are %d servers, with the one that had to go: %v", len(r.all), r.all[oldest.key()] != nil)
 	}
 	for _, one := range r.all {
 		one.users.Add(1)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,12 +33,14 @@ const (
 var errToken = errs.New(errs.Unavailable, "MCP_TOKEN", "no access token can be had")
 
 // connect makes a session with a server whose variables are in place.
-func (h *Hub) connect(ctx context.Context, d mcp.Definition) (conn *mcpclient.Conn, closeIdle func(), err error) {
+func (h *Hub) connect(
+	ctx context.Context, d mcp.Definition, t *tokens,
+) (conn *mcpclient.Conn, closeIdle func(), err error) {
 	client := h.deps.Client
 	client.Networks, client.Redirect, client.MaxBody = d.HTTP.Networks, nil, 0
 	over := client.HTTP()
 	closeIdle = over.CloseIdleConnections
-	over.Transport = &carrier{next: over.Transport, http: *d.HTTP, tokens: newTokens(client, d.HTTP)}
+	over.Transport = &carrier{next: over.Transport, http: *d.HTTP, tokens: t}
 	transport := &sdk.StreamableClientTransport{
 		Endpoint: d.HTTP.URL, HTTPClient: over, MaxRetries: maxRetries, MaxEventSize: maxEvent,
 	}
@@ -141,49 +144,103 @@ func (o *owned) Close() error {
 	return o.ReadCloser.Close()
 }
 
-// tokens are access tokens that the grant of client credentials gives.
+// tokenTimeout bounds the wait for an access token. It is less than connectTimeout, so that what is told is the token.
+const tokenTimeout = 8 * time.Second
+
+// tokensKept is how many of the last access tokens are redacted: a call may be under way with an earlier one.
+const tokensKept = 32
+
+// tokens are access tokens that the grant of client credentials gives. One at a time is asked for, for all who wait.
 type tokens struct {
 	config clientcredentials.Config
 	client *http.Client
+	life   context.Context // of who has them
 
-	mu   sync.Mutex
-	last *oauth2.Token
+	mu    sync.Mutex // guards what follows
+	last  *oauth2.Token
+	next  *nextToken // nil while none is asked for
+	given []string   // the last ones
 }
 
-func newTokens(client egress.Client, h *mcp.HTTP) *tokens {
+// nextToken is a token that is asked for.
+type nextToken struct {
+	came  chan struct{} // closed when what follows is known
+	token string
+	err   error
+}
+
+func newTokens(life context.Context, client egress.Client, h *mcp.HTTP) *tokens {
 	if h.OAuth == nil {
 		return nil
 	}
-	client.MaxBody = maxErrorBody
-	return &tokens{client: client.HTTP(), config: clientcredentials.Config{
+	client.Networks, client.Redirect, client.MaxBody = h.Networks, nil, maxErrorBody
+	return &tokens{life: life, client: client.HTTP(), config: clientcredentials.Config{
 		ClientID: h.OAuth.ID, ClientSecret: h.OAuth.Secret, TokenURL: h.OAuth.TokenURL, Scopes: h.OAuth.Scopes,
 	}}
 }
 
-// token is a token that is good, as far as is known.
+// token is a token that is good, as far as is known. What is asked for goes on when ctx ends: others wait for it.
 func (t *tokens) token(ctx context.Context) (string, error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	if t.last.Valid() {
+		defer t.mu.Unlock()
 		return t.last.AccessToken, nil
 	}
-	fresh, err := t.config.Token(context.WithValue(ctx, oauth2.HTTPClient, t.client))
-	if err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		var refused *oauth2.RetrieveError
-		if errors.As(err, &refused) && refused.Response != nil {
-			return "", errToken.With("no access token can be had: the token's server answered with status %d %s",
-				refused.Response.StatusCode, http.StatusText(refused.Response.StatusCode))
-		}
-		if refusal, ok := errs.Public(err); ok {
-			return "", errToken.With("no access token can be had: %v", refusal)
-		}
-		return "", errToken.With("no access token can be had: the token's server cannot be reached")
+	next := t.next
+	if next == nil {
+		next = &nextToken{came: make(chan struct{})}
+		t.next = next
+		go t.ask(next)
 	}
-	t.last = fresh
-	return fresh.AccessToken, nil
+	t.mu.Unlock()
+	select {
+	case <-next.came:
+		return next.token, next.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// ask asks the token's server, for a bounded time.
+func (t *tokens) ask(next *nextToken) {
+	ctx, cancel := context.WithTimeout(t.life, tokenTimeout)
+	defer cancel()
+	fresh, err := t.config.Token(context.WithValue(ctx, oauth2.HTTPClient, t.client))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer close(next.came)
+	t.next = nil
+	if err != nil {
+		next.err = noToken(ctx, err)
+		return
+	}
+	t.last, next.token = fresh, fresh.AccessToken
+	t.given = append(t.given, fresh.AccessToken)
+	t.given = t.given[max(0, len(t.given)-tokensKept):]
+}
+
+func noToken(ctx context.Context, err error) error {
+	var refused *oauth2.RetrieveError
+	switch refusal, told := errs.Public(err); {
+	case errors.As(err, &refused) && refused.Response != nil:
+		return errToken.With("no access token can be had: the token's server answered with status %d %s",
+			refused.Response.StatusCode, http.StatusText(refused.Response.StatusCode))
+	case told:
+		return errToken.With("no access token can be had: %v", refusal)
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return errToken.With("no access token can be had: the token's server did not answer within %s", tokenTimeout)
+	}
+	return errToken.With("no access token can be had: the token's server cannot be reached")
+}
+
+// secrets are the tokens that a server may repeat.
+func (t *tokens) secrets() []string {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.given)
 }
 
 // refused forgets a token that the server does not take.

@@ -17,16 +17,14 @@ package hub
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/time/rate"
 
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -34,7 +32,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool"
-	"github.com/pawl-dev/pawl/services/control/tool/clip"
 )
 
 // Times.
@@ -49,6 +46,10 @@ const (
 	downFor     = 15 * time.Second
 	downAtMost  = 5 * time.Minute
 	maxAttempts = 3 // of one request
+	// A list that the server says has changed is asked for again at once for relistBurst times, and then once in
+	// relistEvery: one that never stops saying so costs no more than that, however many loops use it.
+	relistEvery = 10 * time.Second
+	relistBurst = 3
 )
 
 // ErrDown is that a server cannot be reached.
@@ -133,7 +134,10 @@ func (h *Hub) use(tenant string, d mcp.Definition) (s *server, release func()) {
 	defer h.mu.Unlock()
 	k := key{tenant, d.Digest()}
 	if s = h.servers[k]; s == nil {
-		s = &server{hub: h, def: d, lock: make(chan struct{}, 1)}
+		s = &server{
+			hub: h, def: d, lock: make(chan struct{}, 1),
+			relist: rate.NewLimiter(rate.Every(relistEvery), relistBurst),
+		}
 		s.pause.InitialInterval, s.pause.MaxInterval, s.pause.Multiplier = downFor, downAtMost, 2
 		s.pause.RandomizationFactor = 0.2
 		if !h.closed {
@@ -165,7 +169,8 @@ func (h *Hub) List(ctx context.Context, tenant string, d mcp.Definition) (mcp.Li
 	return s.listed(ctx, conn)
 }
 
-// version changes when what List would return may have changed. It does not wait, and asks nobody.
+// version changes when what List would return may have changed, and may be asked for. It does not wait, and asks
+// nobody.
 func (h *Hub) version(tenant string, d mcp.Definition) string {
 	h.mu.Lock()
 	s := h.servers[key{tenant, d.Digest()}]
@@ -175,143 +180,10 @@ func (h *Hub) version(tenant string, d mcp.Definition) string {
 	}
 	s.known.Lock()
 	defer s.known.Unlock()
-	if s.conn != nil && s.conn.Generation() != s.generation {
+	if s.conn != nil && s.conn.Generation() != s.generation && s.relist.Tokens() >= 1 {
 		return fmt.Sprintf("%s+%d", s.digest, s.conn.Generation())
 	}
 	return s.digest
-}
-
-// server is a server for one tenant.
-type server struct {
-	hub   *Hub
-	def   mcp.Definition
-	users int       // guarded by hub.mu, as is
-	used  time.Time // when nobody used it any more
-
-	lock  chan struct{} // held by who connects or lists; guards
-	pause backoff.ExponentialBackOff
-	down  error // why it could not be reached
-	until time.Time
-
-	known      sync.Mutex // guards what follows, which the holder of lock writes
-	conn       *mcpclient.Conn
-	closeIdle  func()
-	list       mcp.List
-	listedAt   time.Time
-	generation int64 // of the list
-	digest     string
-}
-
-func (s *server) acquire(ctx context.Context) error {
-	select {
-	case s.lock <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *server) release() { <-s.lock }
-
-// disconnect ends the session. The lock is held.
-func (s *server) disconnect() {
-	s.known.Lock()
-	conn, closeIdle := s.conn, s.closeIdle
-	s.conn, s.closeIdle = nil, nil
-	s.known.Unlock()
-	if conn == nil {
-		return
-	}
-	s.hub.closing.Go(func() { // it waits for requests under way, which end in time
-		if err := conn.Close(); err != nil {
-			s.hub.deps.Log.Debug("a session with a server of tools did not end well", "server", s.def.Name,
-				"error", err)
-		}
-		closeIdle()
-	})
-}
-
-// connected is the session, which is made if there is none. The lock is held.
-func (s *server) connected(ctx context.Context) (*mcpclient.Conn, error) {
-	if s.conn != nil {
-		select {
-		case <-s.conn.Closed():
-			s.disconnect()
-		default:
-			return s.conn, nil
-		}
-	}
-	if s.down != nil && time.Now().Before(s.until) {
-		return nil, s.down
-	}
-	d, err := s.def.Expand(s.hub.deps.Lookup)
-	if err != nil {
-		return nil, err
-	}
-	limit, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	conn, closeIdle, err := s.hub.connect(limit, d)
-	switch {
-	case err == nil:
-		s.down = nil
-		s.known.Lock()
-		s.conn, s.closeIdle, s.listedAt = conn, closeIdle, time.Time{}
-		s.known.Unlock()
-		return conn, nil
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	}
-	return nil, s.fails(err)
-}
-
-// fails notes that the server is of no use for a while. The lock is held.
-func (s *server) fails(err error) error {
-	s.down, s.until = s.explain(err), time.Now().Add(s.pause.NextBackOff())
-	s.hub.deps.Log.Warn("a server of tools cannot be used", "server", s.def.Name, "error", s.down)
-	return s.down
-}
-
-// explain is an error for models and people. It does not repeat what a server says at length.
-func (s *server) explain(err error) error {
-	if e, ok := errs.Public(err); ok {
-		return ErrDown.With("MCP server %s cannot be used: %v", s.def.Name, e)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return ErrDown.With("MCP server %s did not answer within %s", s.def.Name, connectTimeout)
-	}
-	return ErrDown.With("MCP server %s cannot be used: %s", s.def.Name,
-		clip.Shorten(clip.Sanitize(strings.Join(strings.Fields(err.Error()), " ")), 300))
-}
-
-// listed is the list of tools, asked for anew if it may have changed. The lock is held.
-func (s *server) listed(ctx context.Context, conn *mcpclient.Conn) (mcp.List, error) {
-	if s.down != nil && time.Now().Before(s.until) {
-		return mcp.List{}, s.down
-	}
-	now := conn.Generation()
-	if !s.listedAt.IsZero() && now == s.generation && (conn.Announces() || time.Since(s.listedAt) < listAge) {
-		return s.list, nil
-	}
-	limit, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	r, err := conn.Do(limit, mcpclient.ListTools, nil, nil)
-	var list mcp.List
-	var digest [sha256.Size]byte
-	if err == nil {
-		list, digest, err = mcp.ReadList(r.JSON)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return mcp.List{}, ctx.Err()
-	case err != nil:
-		return mcp.List{}, s.fails(err)
-	}
-	s.down = nil
-	s.pause.Reset()
-	s.known.Lock()
-	s.list, s.listedAt, s.generation, s.digest = list, time.Now(), now, hex.EncodeToString(digest[:8])
-	s.known.Unlock()
-	return list, nil
 }
 
 // Request is a request to a server for a tenant.
@@ -348,19 +220,6 @@ func (h *Hub) Do(ctx context.Context, r Request, progress func(mcpclient.Progres
 			return mcpclient.Result{}, cmp.Or(ctx.Err(), failure)
 		}
 	}
-}
-
-// try makes a request once.
-func (s *server) try(ctx context.Context, r Request, progress func(mcpclient.Progress)) (mcpclient.Result, error) {
-	if err := s.acquire(ctx); err != nil {
-		return mcpclient.Result{}, &mcpclient.Error{Kind: mcpclient.NotSent, Message: "the server is not connected yet"}
-	}
-	conn, err := s.connected(ctx)
-	s.release()
-	if err != nil {
-		return mcpclient.Result{}, err
-	}
-	return conn.Do(ctx, r.Method, r.Params, progress)
 }
 
 // judge says what an error means for the model, and whether the request may be made again.

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -41,6 +42,10 @@ type rig struct {
 	server *sdk.Server
 	http   *httptest.Server
 
+	lookup func(name string) (string, bool)
+	log    *bytes.Buffer
+	broken atomic.Bool // no session can be made
+
 	mu      sync.Mutex
 	instead http.HandlerFunc // of the MCP server, for requests of calls
 	seen    []string         // methods of the protocol, in order
@@ -49,13 +54,17 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{T: t, server: sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil)}
+	r := &rig{
+		T: t, server: sdk.NewServer(&sdk.Implementation{Name: "test", Version: "1"}, nil), log: &bytes.Buffer{},
+		lookup: func(name string) (string, bool) { return "secret-value", name == "SECRET" },
+	}
 	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return r.server },
 		&sdk.StreamableHTTPOptions{DisableLocalhostProtection: true})
 	r.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body := readBody(t, req)
 		var m struct {
-			Method string `json:"method"`
+			ID     json.RawMessage `json:"id"`
+			Method string          `json:"method"`
 		}
 		_ = json.Unmarshal(body, &m)
 		r.mu.Lock()
@@ -63,6 +72,12 @@ func newRig(t *testing.T) *rig {
 		r.auth = append(r.auth, req.Header.Get("Authorization"))
 		instead := r.instead
 		r.mu.Unlock()
+		if r.broken.Load() {
+			w.Header().Set("Content-Type", "application/json")
+			message, _ := json.Marshal("who is " + strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer "))
+			_, _ = fmt.Fprintf(w, `{"jsonrpc": "2.0", "id": %s, "error": {"code": 1, "message": %s}}`, m.ID, message)
+			return
+		}
 		if instead != nil && (m.Method == "tools/call" || m.Method == "") {
 			instead(w, req)
 			return
@@ -71,8 +86,8 @@ func newRig(t *testing.T) *rig {
 	}))
 	t.Cleanup(r.http.CloseClientConnections)
 	r.hub = hub.New(hub.Deps{
-		Lookup: func(name string) (string, bool) { return "secret-value", name == "SECRET" }, Version: "test",
-		Log: slog.New(slog.DiscardHandler),
+		Lookup: func(name string) (string, bool) { return r.lookup(name) }, Version: "test",
+		Log: slog.New(slog.NewTextHandler(r.log, nil)),
 		Client: egress.Client{
 			Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
 				if host == "rebound.test" {
@@ -549,6 +564,135 @@ func TestHowAServerIsToldWhoAsks(t *testing.T) {
 		if auth != "Bearer secret-value" {
 			t.Errorf("a request with %q", auth)
 		}
+	}
+}
+
+// A server that repeats what it was told in confidence, wherever it can, does not get it into conversations, events and
+// logs.
+func TestWhatAServerRepeatsIsRedacted(t *testing.T) {
+	const token = `acc&ss"token-1`
+	for what, auth := range map[string]string{
+		"a token":  "{client_id: me, client_secret: \"${SECRET}\", token_url: \"http://tokens.test/\"}",
+		"a bearer": "{bearer: \"${SECRET}\"}",
+	} {
+		t.Run(what, func(t *testing.T) {
+			r := newRig(t)
+			secret := `secret&"value`
+			r.lookup = func(string) (string, bool) { return secret, true }
+			inner := r.http.Config.Handler
+			r.http.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+				if req.Host == "tokens.test" {
+					w.Header().Set("Content-Type", "application/json")
+					body, err := json.Marshal(map[string]any{"access_token": token, "expires_in": 3600})
+					if err != nil {
+						t.Error(err)
+					}
+					_, _ = w.Write(body)
+					return
+				}
+				inner.ServeHTTP(w, req)
+			})
+			if what == "a token" {
+				secret = token
+			}
+			came, progress := make(chan string), ""
+			r.server.AddTool(&sdk.Tool{
+				Name: "echo", Description: "For " + secret + " only.",
+				InputSchema: map[string]any{"type": "object", "description": secret},
+			}, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+				structured := map[string]any{"headers": []any{secret}}
+				body, err := json.Marshal(structured)
+				if err := req.Session.NotifyProgress(ctx, &sdk.ProgressNotificationParams{
+					ProgressToken: req.Params.GetProgressToken(), Progress: 1, Message: "as " + secret,
+				}); err != nil {
+					return nil, err
+				}
+				progress = <-came
+				return &sdk.CallToolResult{StructuredContent: structured, Content: []sdk.Content{
+					&sdk.TextContent{Text: "you are " + secret}, &sdk.TextContent{Text: string(body) + " "},
+				}}, err
+			})
+			r.add("refuse", func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+				return nil, &jsonrpc.Error{Code: 7, Message: "not " + secret}
+			})
+			r.server.AddPrompt(&sdk.Prompt{Name: "p", Description: "of " + secret}, nil)
+			d := r.definition(plain + "auth: " + auth + "\n")
+			set, missing := r.offer("t", d)
+			said := set.Told()
+			all := fmt.Sprint(said[0].Description, string(said[0].Schema), missing)
+			ctx := tool.WithProgress(t.Context(), func(p tool.Progress) { came <- p.Message })
+			for _, name := range []string{"echo", "refuse", "get_prompt"} {
+				asked := set.Read(model.Message{Content: []model.Block{{
+					Type: model.ToolCallBlock, CallID: "1", Tool: "mcp__srv__" + name, Args: json.RawMessage(`{}`),
+				}}})[0]
+				reply, err := asked.Call.Run(ctx, slog.New(slog.DiscardHandler))
+				if err != nil {
+					t.Fatal(err)
+				}
+				all += fmt.Sprintf("%+v", reply) + asked.Result(reply).Text
+			}
+			r.broken.Store(true)
+			r.hub.Forget()
+			_, missing = r.offer("t", d)
+			all += fmt.Sprint(missing) + progress + r.log.String()
+			repeated := strings.Contains(all, "ss\"token") || strings.Contains(all, "&\"value")
+			if repeated || strings.Contains(all, "u0026") ||
+				strings.Count(all, tool.Redacted) < 12 || !strings.Contains(all, "cannot be used") {
+				t.Errorf("%d places are redacted:\n%s", strings.Count(all, tool.Redacted), all)
+			}
+		})
+	}
+}
+
+// A server that never stops to say that its list has changed costs a bounded number of lists.
+func TestAFloodOfChanges(t *testing.T) {
+	r := newRig(t)
+	r.add("one", says("1"))
+	d := r.definition(plain)
+	set, _ := r.offer("t", d)
+	of := loop.Offer{
+		Definition: agent.Definition{MCP: map[string]mcp.Definition{"srv": d}},
+		Loop:       lane.Loop{Key: session.Key{Tenant: "t"}},
+	}
+	for n := range 12 {
+		before := r.hub.Generation("t", d)
+		r.add(fmt.Sprint("more", n), says(""))
+		for r.hub.Generation("t", d) == before { // the library tells in a moment
+			call(t, set, "mcp__srv__one", `{}`)
+		}
+		set, _ = r.offer("t", d)
+	}
+	if n := r.count("tools/list"); n != 4 {
+		t.Errorf("listed %d times", n)
+	}
+	// What was not asked for then is asked for later.
+	offered := r.hub.Version(of)
+	r.hub.Rest("t", d)
+	if r.hub.Version(of) == offered {
+		t.Error("the last change is lost")
+	}
+	if set, _ = r.offer("t", d); len(set.Names()) != 13 {
+		t.Errorf("offered %v", set.Names())
+	}
+}
+
+// The library keeps what a session has read. A session that has read a lot is replaced, between two calls.
+func TestASessionThatIsWornIsReplaced(t *testing.T) {
+	r := newRig(t)
+	r.server.AddResourceTemplate(&sdk.ResourceTemplate{URITemplate: "mem:///{n}", Name: "m"},
+		func(_ context.Context, req *sdk.ReadResourceRequest) (*sdk.ReadResourceResult, error) {
+			return &sdk.ReadResourceResult{Contents: []*sdk.ResourceContents{{
+				URI: req.Params.URI, Text: strings.Repeat("x", 11<<20),
+			}}}, nil
+		})
+	set, _ := r.offer("t", r.definition(plain))
+	for n := range 4 {
+		if res := call(t, set, "mcp__srv__read_resource", fmt.Sprintf(`{"uri": "mem:///%d"}`, n)); res.IsError {
+			t.Fatal(res.Text)
+		}
+	}
+	if n := r.count("server/discover"); n != 2 {
+		t.Errorf("%d sessions", n)
 	}
 }
 

@@ -33,14 +33,17 @@ func (h *Hub) Tools(ctx context.Context, of loop.Offer) ([]*tool.Tool, error) {
 	lists, failed := make([]mcp.List, len(all)), make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, d := range all {
-		wg.Go(func() { lists[i], failed[i] = h.List(ctx, of.Loop.Key.Tenant, d) })
+		wg.Go(func() {
+			defer of.Awaits("MCP server " + d.Name)()
+			lists[i], failed[i] = h.List(ctx, of.Loop.Key.Tenant, d)
+		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	var tools []*tool.Tool
-	taken := of.Definition.Has()
+	taken := of.Taken
 	for i, d := range all {
 		if err := failed[i]; err != nil {
 			text := "MCP server " + d.Name + " cannot be used"

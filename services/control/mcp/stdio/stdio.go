@@ -10,7 +10,6 @@ package stdio
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -34,7 +33,6 @@ const (
 	listTimeout = 20 * time.Second
 	listAge     = time.Minute
 	failedAge   = 10 * time.Second // how long a server is not asked again that has failed to list
-	maxLists    = 1000
 	// patience is how long a loop waits for an executor, as one that is just connecting.
 	patience = 5 * time.Second
 )
@@ -52,34 +50,12 @@ type Source struct {
 	executors Executors
 	lookup    agent.Lookup
 	log       *slog.Logger
-
-	mu      sync.Mutex // guards what follows
-	lists   map[key]*listing
-	changes map[place]int64 // how often a server on an executor has said that its list has changed
-}
-
-// key tells lists apart: tenants share none.
-type key struct {
-	tenant, executor, agent, server string
-}
-
-// place is a server on an executor, as the executor names it.
-type place struct{ executor, server string }
-
-// listing is what a server has listed, or why it has not.
-type listing struct {
-	lock   chan struct{} // held by who asks; guards
-	list   mcp.List
-	err    error
-	at     time.Time
-	change int64
+	lists     *lists
 }
 
 // New makes a Source.
 func New(executors Executors, lookup agent.Lookup, log *slog.Logger) *Source {
-	return &Source{
-		executors: executors, lookup: lookup, log: log, lists: map[key]*listing{}, changes: map[place]int64{},
-	}
+	return &Source{executors: executors, lookup: lookup, log: log, lists: newLists()}
 }
 
 var _ loop.Changing = (*Source)(nil)
@@ -94,15 +70,18 @@ func servers(of loop.Offer) (all []mcp.Definition) {
 	return all
 }
 
-// Changed notes that a server on an executor has changed its list.
-func (s *Source) Changed(executor, server string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.changes) >= maxLists {
-		clear(s.changes)
-		clear(s.lists)
+// Changed notes that a server on an executor has changed its list. One that nobody has asked for it is of no interest.
+func (s *Source) Changed(executor, server string) { s.lists.changed(place{executor, server}) }
+
+// Version implements loop.Changing.
+func (s *Source) Version(of loop.Offer) string {
+	var all strings.Builder
+	for _, d := range servers(of) {
+		for _, line := range s.lists.versions(d.Digest(), of.Executor) {
+			all.WriteString(line + "\n")
+		}
 	}
-	s.changes[place{executor, server}]++
+	return all.String()
 }
 
 // Tools are those of the servers that the agent names.
@@ -125,16 +104,18 @@ func (s *Source) Tools(ctx context.Context, of loop.Offer) ([]*tool.Tool, error)
 	lists, failed := make([]mcp.List, len(all)), make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, d := range all {
-		wg.Go(func() { lists[i], failed[i] = s.list(ctx, of, executor, d) })
+		wg.Go(func() {
+			defer of.Awaits("MCP server " + d.Name + ", which may have to be downloaded first")()
+			lists[i], failed[i] = s.list(ctx, of, executor, d)
+		})
 	}
 	wg.Wait()
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
 	var tools []*tool.Tool
-	names := of.Definition.Has()
 	taken := func(name string) bool {
-		return names(name) || slices.ContainsFunc(tools, func(t *tool.Tool) bool { return t.Name == name })
+		return of.Taken(name) || slices.ContainsFunc(tools, func(t *tool.Tool) bool { return t.Name == name })
 	}
 	for i, d := range all {
 		if err := failed[i]; err != nil {
@@ -195,65 +176,45 @@ func way(of loop.Offer, d mcp.Definition) mcp.Way {
 	}
 }
 
-// Version implements loop.Changing.
-func (s *Source) Version(of loop.Offer) string {
-	var all strings.Builder
-	for _, d := range servers(of) {
-		s.mu.Lock()
-		for p, n := range s.changes {
-			if p.server == d.Digest() && (p.executor == of.Executor || of.Executor == "") {
-				fmt.Fprintf(&all, "%s %d\n", p.executor, n)
-			}
-		}
-		s.mu.Unlock()
-	}
-	return all.String()
-}
-
 // list is what a server on an executor lists.
 func (s *Source) list(ctx context.Context, of loop.Offer, executor string, d mcp.Definition) (mcp.List, error) {
-	k := key{of.Loop.Key.Tenant, executor, of.Definition.Digest(), d.Name}
-	s.mu.Lock()
-	l := s.lists[k]
-	if l == nil {
-		if len(s.lists) >= maxLists {
-			clear(s.lists)
-		}
-		l = &listing{lock: make(chan struct{}, 1)}
-		s.lists[k] = l
-	}
-	change := s.changes[place{executor, d.Digest()}]
-	s.mu.Unlock()
+	l := s.lists.find(
+		key{of.Loop.Key.Tenant, of.Definition.Digest(), place{executor, d.Digest()}},
+	)
 	select {
 	case l.lock <- struct{}{}:
 		defer func() { <-l.lock }()
 	case <-ctx.Done():
 		return mcp.List{}, ctx.Err()
 	}
+	change := s.lists.change(l)
 	age := listAge
 	if l.err != nil {
 		age = failedAge
 	}
-	if !l.at.IsZero() && l.change == change && time.Since(l.at) < age {
+	if !l.at.IsZero() && l.seen == change && time.Since(l.at) < age {
 		return l.list, l.err
 	}
-	list, err := s.ask(ctx, of, executor, d)
+	list, size, err := s.ask(ctx, of, executor, d)
 	if ctx.Err() != nil {
 		return mcp.List{}, ctx.Err()
 	}
-	l.list, l.err, l.at, l.change = list, err, time.Now(), change
+	l.list, l.err, l.at, l.seen = list, err, time.Now(), change
+	s.lists.keep(l, size)
 	return list, err
 }
 
-// ask asks a server for its list.
-func (s *Source) ask(ctx context.Context, of loop.Offer, executor string, d mcp.Definition) (list mcp.List, err error) {
+// ask asks a server for its list. size is the number of its bytes.
+func (s *Source) ask(
+	ctx context.Context, of loop.Offer, executor string, d mcp.Definition,
+) (list mcp.List, size int, err error) {
 	expanded, err := d.Expand(s.lookup)
 	if err != nil {
-		return list, err
+		return list, 0, err
 	}
 	values, err := of.Definition.Env.Expand(s.lookup)
 	if err != nil {
-		return list, err
+		return list, 0, err
 	}
 	env := values.Map()
 	if env == nil {
@@ -271,12 +232,15 @@ func (s *Source) ask(ctx context.Context, of loop.Offer, executor string, d mcp.
 	case limit.Err() != nil && ctx.Err() == nil:
 		err = errSlow.With("it has not started within %s; the next submission tries again", listTimeout)
 	case err == nil:
-		list, _, err = mcp.ReadList(res.JSON)
+		// models are told what it says of its tools
+		clean := tool.NewCleaner(of.Definition.Secrets(s.lookup)).JSON(res.JSON)
+		size = len(clean)
+		list, _, err = mcp.ReadList(clean)
 	}
 	if err != nil && ctx.Err() == nil {
 		s.log.Warn("a server of tools on an executor cannot be used", "server", d.Name, "executor_id", executor)
 	}
-	return list, err
+	return list, size, err
 }
 
 var errSlow = errs.New(errs.Unavailable, "MCP_SERVER_SLOW", "the MCP server has not started")

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -151,6 +152,104 @@ func TestServersOnExecutorsThatCannotBeUsed(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A server that never stops to say that its list has changed costs a bounded number of lists, and one that nobody knows
+// costs nothing.
+func TestAFloodOfChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: one}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run")
+		gather(t, s, of)
+		digest := of.Definition.MCP["srv"].Digest()
+		for range 100 {
+			for i := range 50 {
+				s.Changed("x1", digest)
+				s.Changed("x1", strconv.Itoa(i))
+				s.Changed("x2", digest)
+			}
+			s.Version(of)
+			gather(t, s, of)
+		}
+		if len(f.asked) != 4 {
+			t.Errorf("asked %d times by a flood", len(f.asked))
+		}
+		time.Sleep(20 * time.Second)
+		before := s.Version(of)
+		f.tools = one + "," + two
+		s.Changed("x1", digest)
+		if s.Version(of) == before {
+			t.Error("a change after the flood does not show")
+		}
+		if names, _ := gather(t, s, of); len(names) != 2 {
+			t.Errorf("offered %v", names)
+		}
+	})
+}
+
+// What is kept of lists is bounded, in bytes. The list that was not looked at for the longest time goes.
+func TestLargeListsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: `{"name": "one", "inputSchema": {"type": "object"}, "description": "` +
+			strings.Repeat("d", 4<<20) + `"}`}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run")
+		ask := func(executor string) (asked bool) {
+			before := len(f.asked)
+			of.Executor = executor
+			gather(t, s, of)
+			time.Sleep(time.Millisecond)
+			return len(f.asked) > before
+		}
+		for i := range 20 {
+			ask("x" + strconv.Itoa(i))
+			ask("x0")
+		}
+		if ask("x0") || ask("x19") || !ask("x1") {
+			t.Error("the lists that were looked at last are not those that are kept")
+		}
+	})
+}
+
+// The version of a source is compared: it is the same as long as nothing changes, whichever executor may be chosen.
+func TestTheVersionOfAServerOnSeveralExecutors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := stdio.New(&fleet{tools: one}, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run")
+		digest := of.Definition.MCP["srv"].Digest()
+		for i := range 8 {
+			of.Executor = "x" + strconv.Itoa(i)
+			gather(t, s, of)
+			s.Changed(of.Executor, digest)
+		}
+		of.Executor = ""
+		before := s.Version(of)
+		for range 20 {
+			if s.Version(of) != before {
+				t.Fatal("it changes although nothing else does")
+			}
+		}
+	})
+}
+
+// What a server says of its tools is told to models: it may repeat what is in its environment.
+func TestSecretsInAListOfTools(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: `{"name": "one", "inputSchema": {"type": "object", "description": "with key-of-srv"},
+			"description": "Connected with key-of-srv."}`}
+		of := offer(t, "command: run\nenv: {B: \"${KEY}\"}\n")
+		s := stdio.New(f, func(string) (string, bool) { return "key-of-srv", true }, slog.New(slog.DiscardHandler))
+		set, _, err := loop.Gather(t.Context(), s, of)
+		if err != nil || len(set.Told()) != 1 {
+			t.Fatalf("%v, %v", set.Names(), err)
+		}
+		told := set.Told()[0]
+		if text := told.Description + string(told.Schema); strings.Contains(text, "key-of-srv") ||
+			strings.Count(text, tool.Redacted) != 2 {
+			t.Errorf("models are told %s", text)
+		}
+	})
 }
 
 // Lists are of one tenant and one executor: an executor that lies does so to those that it serves.

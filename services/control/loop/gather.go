@@ -1,0 +1,110 @@
+package loop
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/tool"
+)
+
+// WaitTools is why a call of the model waits until servers have listed their tools, see event.Wait.
+const WaitTools = "TOOLS"
+
+// gatherQuietly is how long tools are waited for before watchers are told.
+const gatherQuietly = 2 * time.Second
+
+// awaited is what sources wait for. Its methods may be called concurrently.
+type awaited struct {
+	mu   sync.Mutex // guards what follows
+	what []string
+}
+
+func (a *awaited) add(what string) (done func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.what = append(a.what, what)
+	return func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if i := slices.Index(a.what, what); i >= 0 {
+			a.what = slices.Delete(a.what, i, i+1)
+		}
+	}
+}
+
+func (a *awaited) String() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(slices.Sorted(slices.Values(a.what)), ", ")
+}
+
+// gathered is what sources have.
+type gathered struct {
+	tools tool.Set
+	err   error
+}
+
+// gather is the tools of all sources. It tells watchers what it waits for if that takes long, and returns early when
+// the loop is to end.
+func (l *loop) gather(ctx context.Context, of Offer) (tool.Set, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	of.awaited = &awaited{}
+	came := make(chan gathered, 1)
+	go func() {
+		var g gathered
+		if err := contain.Do(func() error { g.tools, g.err = l.tree.offer(ctx, of); return nil }); err != nil {
+			g.err = err
+		}
+		came <- g
+	}()
+	defer func() { // what is missing is written until then
+		cancel()
+		if came != nil {
+			<-came
+		}
+	}()
+	since, remind := time.Now(), time.NewTimer(gatherQuietly)
+	defer remind.Stop()
+	for {
+		select {
+		case g := <-came:
+			came = nil
+			return g.tools, g.err
+		case <-remind.C:
+			if err := l.toolsWait(of.awaited.String(), since); err != nil {
+				return tool.Set{}, err
+			}
+			remind.Reset(waitPeriod)
+		case <-l.tree.head.leave:
+			return tool.Set{}, l.goodbye()
+		case <-l.over():
+		case <-l.above():
+		case <-l.timeout():
+			l.timedOut()
+		}
+		if l.checkStop(); l.end.stop != nil {
+			return tool.Set{}, nil
+		}
+	}
+}
+
+// toolsWait tells watchers what the model's tools wait for, "" for nothing that has a name. A sub-agent that has not
+// begun has no stream: whoever it is to work for begins it, and says so.
+func (l *loop) toolsWait(what string, since time.Time) error {
+	if what == "" {
+		return nil
+	}
+	if l.parent != nil && l.row.Phase == lane.PhaseAccepted {
+		l = l.parent
+	}
+	l.push(l.event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+		Reason: WaitTools, Since: since, Message: "its tools are not known yet: waiting for " + what,
+	}}))
+	return l.flush()
+}
