@@ -230,8 +230,8 @@ func (o *connection) ran(c *cobra.Command, s *pawlv1.Submission) error {
 
 func (o *connection) exportCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use: "export SESSION", Short: "Write all that is stored of a session as JSON Lines", Args: cli.Args(1),
-		Long: "Write all that is stored of a session as JSON Lines: the session, its entries, its tool calls, its " +
+		Use: "export SESSION", Short: "Write a session as JSON Lines", Args: cli.Args(1),
+		Long: "Write a session as JSON Lines: the session, its entries with their images, its tool calls, its " +
 			"submissions, and the same of its sub-agents.",
 		Example: "control sessions export reviewer/42 > session.jsonl",
 	}

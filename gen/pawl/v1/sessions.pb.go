@@ -251,7 +251,7 @@ func (x SkillActivated_Source) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SkillActivated_Source.Descriptor instead.
 func (SkillActivated_Source) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41, 0}
 }
 
 // Status of a submission.
@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64, 0}
 }
 
 // SessionKey names a session.
@@ -1587,8 +1587,9 @@ func (x *ExportSessionRequest) GetSessionId() string {
 }
 
 // ExportSessionResponse is one item: first the session; then its entries in order, those that a fork shares included,
-// with the calls of a submission after its last answer; then its submissions, newest first; then the same of each
-// sub-agent that has worked for it.
+// with the calls of a submission after its last answer; then its submissions, newest first, each that has not begun
+// followed by its input; then the same of each sub-agent that has worked for it. An image that an entry or an input
+// names by its sha256 comes after the first one that does.
 type ExportSessionResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Item:
@@ -1597,6 +1598,8 @@ type ExportSessionResponse struct {
 	//	*ExportSessionResponse_Entry
 	//	*ExportSessionResponse_Submission
 	//	*ExportSessionResponse_Call
+	//	*ExportSessionResponse_Image
+	//	*ExportSessionResponse_Input
 	Item          isExportSessionResponse_Item `protobuf_oneof:"item"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1675,6 +1678,24 @@ func (x *ExportSessionResponse) GetCall() *ExportedCall {
 	return nil
 }
 
+func (x *ExportSessionResponse) GetImage() *ExportedImage {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Image); ok {
+			return x.Image
+		}
+	}
+	return nil
+}
+
+func (x *ExportSessionResponse) GetInput() *ExportedInput {
+	if x != nil {
+		if x, ok := x.Item.(*ExportSessionResponse_Input); ok {
+			return x.Input
+		}
+	}
+	return nil
+}
+
 type isExportSessionResponse_Item interface {
 	isExportSessionResponse_Item()
 }
@@ -1695,6 +1716,14 @@ type ExportSessionResponse_Call struct {
 	Call *ExportedCall `protobuf:"bytes,4,opt,name=call,proto3,oneof"`
 }
 
+type ExportSessionResponse_Image struct {
+	Image *ExportedImage `protobuf:"bytes,5,opt,name=image,proto3,oneof"`
+}
+
+type ExportSessionResponse_Input struct {
+	Input *ExportedInput `protobuf:"bytes,6,opt,name=input,proto3,oneof"`
+}
+
 func (*ExportSessionResponse_Session) isExportSessionResponse_Item() {}
 
 func (*ExportSessionResponse_Entry) isExportSessionResponse_Item() {}
@@ -1702,6 +1731,143 @@ func (*ExportSessionResponse_Entry) isExportSessionResponse_Item() {}
 func (*ExportSessionResponse_Submission) isExportSessionResponse_Item() {}
 
 func (*ExportSessionResponse_Call) isExportSessionResponse_Item() {}
+
+func (*ExportSessionResponse_Image) isExportSessionResponse_Item() {}
+
+func (*ExportSessionResponse_Input) isExportSessionResponse_Item() {}
+
+// ExportedImage is a piece of an image that is stored beside the conversation. The pieces of an image follow each
+// other, in order.
+type ExportedImage struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Sha256    string                 `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	MediaType string                 `protobuf:"bytes,2,opt,name=media_type,json=mediaType,proto3" json:"media_type,omitempty"`
+	// Bytes of the whole image.
+	Size int64 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	// Position of the piece.
+	Offset        int64  `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	Data          []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedImage) Reset() {
+	*x = ExportedImage{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedImage) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedImage) ProtoMessage() {}
+
+func (x *ExportedImage) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedImage.ProtoReflect.Descriptor instead.
+func (*ExportedImage) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ExportedImage) GetSha256() string {
+	if x != nil {
+		return x.Sha256
+	}
+	return ""
+}
+
+func (x *ExportedImage) GetMediaType() string {
+	if x != nil {
+		return x.MediaType
+	}
+	return ""
+}
+
+func (x *ExportedImage) GetSize() int64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *ExportedImage) GetOffset() int64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *ExportedImage) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// ExportedInput is the input of a submission that has not begun, which is no entry yet.
+type ExportedInput struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	SubmissionId  string                 `protobuf:"bytes,1,opt,name=submission_id,json=submissionId,proto3" json:"submission_id,omitempty"`
+	Message       *Message               `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportedInput) Reset() {
+	*x = ExportedInput{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportedInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportedInput) ProtoMessage() {}
+
+func (x *ExportedInput) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportedInput.ProtoReflect.Descriptor instead.
+func (*ExportedInput) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ExportedInput) GetSubmissionId() string {
+	if x != nil {
+		return x.SubmissionId
+	}
+	return ""
+}
+
+func (x *ExportedInput) GetMessage() *Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
 
 // ExportedCall is the record of a tool call. What it came to is in the entry of its result. Records are deleted after
 // 30 days, entries are not.
@@ -1726,7 +1892,7 @@ type ExportedCall struct {
 
 func (x *ExportedCall) Reset() {
 	*x = ExportedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +1904,7 @@ func (x *ExportedCall) String() string {
 func (*ExportedCall) ProtoMessage() {}
 
 func (x *ExportedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[21]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +1917,7 @@ func (x *ExportedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportedCall.ProtoReflect.Descriptor instead.
 func (*ExportedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExportedCall) GetCallId() string {
@@ -1845,7 +2011,7 @@ type ListEntriesRequest struct {
 
 func (x *ListEntriesRequest) Reset() {
 	*x = ListEntriesRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2023,7 @@ func (x *ListEntriesRequest) String() string {
 func (*ListEntriesRequest) ProtoMessage() {}
 
 func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[22]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2036,7 @@ func (x *ListEntriesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesRequest.ProtoReflect.Descriptor instead.
 func (*ListEntriesRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListEntriesRequest) GetSessionId() string {
@@ -1904,7 +2070,7 @@ type ListEntriesResponse struct {
 
 func (x *ListEntriesResponse) Reset() {
 	*x = ListEntriesResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2082,7 @@ func (x *ListEntriesResponse) String() string {
 func (*ListEntriesResponse) ProtoMessage() {}
 
 func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[23]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2095,7 @@ func (x *ListEntriesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListEntriesResponse.ProtoReflect.Descriptor instead.
 func (*ListEntriesResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListEntriesResponse) GetEntries() []*Entry {
@@ -1958,7 +2124,7 @@ type Entry struct {
 
 func (x *Entry) Reset() {
 	*x = Entry{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2136,7 @@ func (x *Entry) String() string {
 func (*Entry) ProtoMessage() {}
 
 func (x *Entry) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[24]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2149,7 @@ func (x *Entry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Entry.ProtoReflect.Descriptor instead.
 func (*Entry) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Entry) GetSeq() int64 {
@@ -2046,7 +2212,7 @@ type EntryRange struct {
 
 func (x *EntryRange) Reset() {
 	*x = EntryRange{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2058,7 +2224,7 @@ func (x *EntryRange) String() string {
 func (*EntryRange) ProtoMessage() {}
 
 func (x *EntryRange) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[25]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2071,7 +2237,7 @@ func (x *EntryRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryRange.ProtoReflect.Descriptor instead.
 func (*EntryRange) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EntryRange) GetFrom() int64 {
@@ -2103,7 +2269,7 @@ type Speaker struct {
 
 func (x *Speaker) Reset() {
 	*x = Speaker{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2281,7 @@ func (x *Speaker) String() string {
 func (*Speaker) ProtoMessage() {}
 
 func (x *Speaker) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[26]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2294,7 @@ func (x *Speaker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Speaker.ProtoReflect.Descriptor instead.
 func (*Speaker) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Speaker) GetTokenId() string {
@@ -2169,7 +2335,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2181,7 +2347,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[27]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2194,7 +2360,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Message) GetRole() string {
@@ -2250,7 +2416,7 @@ type Block struct {
 
 func (x *Block) Reset() {
 	*x = Block{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2262,7 +2428,7 @@ func (x *Block) String() string {
 func (*Block) ProtoMessage() {}
 
 func (x *Block) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[28]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2275,7 +2441,7 @@ func (x *Block) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Block.ProtoReflect.Descriptor instead.
 func (*Block) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Block) GetBlock() isBlock_Block {
@@ -2390,7 +2556,7 @@ type Thinking struct {
 
 func (x *Thinking) Reset() {
 	*x = Thinking{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2402,7 +2568,7 @@ func (x *Thinking) String() string {
 func (*Thinking) ProtoMessage() {}
 
 func (x *Thinking) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[29]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2415,7 +2581,7 @@ func (x *Thinking) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Thinking.ProtoReflect.Descriptor instead.
 func (*Thinking) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Thinking) GetText() string {
@@ -2438,7 +2604,7 @@ type ToolCall struct {
 
 func (x *ToolCall) Reset() {
 	*x = ToolCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +2616,7 @@ func (x *ToolCall) String() string {
 func (*ToolCall) ProtoMessage() {}
 
 func (x *ToolCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[30]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +2629,7 @@ func (x *ToolCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolCall.ProtoReflect.Descriptor instead.
 func (*ToolCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ToolCall) GetId() string {
@@ -2502,7 +2668,7 @@ type ToolResult struct {
 
 func (x *ToolResult) Reset() {
 	*x = ToolResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2680,7 @@ func (x *ToolResult) String() string {
 func (*ToolResult) ProtoMessage() {}
 
 func (x *ToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[31]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2693,7 @@ func (x *ToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolResult.ProtoReflect.Descriptor instead.
 func (*ToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ToolResult) GetId() string {
@@ -2591,7 +2757,7 @@ type Image struct {
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2603,7 +2769,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[32]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2616,7 +2782,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Image) GetMediaType() string {
@@ -2659,7 +2825,7 @@ type GetImageRequest struct {
 
 func (x *GetImageRequest) Reset() {
 	*x = GetImageRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2671,7 +2837,7 @@ func (x *GetImageRequest) String() string {
 func (*GetImageRequest) ProtoMessage() {}
 
 func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[33]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2684,7 +2850,7 @@ func (x *GetImageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageRequest.ProtoReflect.Descriptor instead.
 func (*GetImageRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetImageRequest) GetSessionId() string {
@@ -2711,7 +2877,7 @@ type GetImageResponse struct {
 
 func (x *GetImageResponse) Reset() {
 	*x = GetImageResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2723,7 +2889,7 @@ func (x *GetImageResponse) String() string {
 func (*GetImageResponse) ProtoMessage() {}
 
 func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[34]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2736,7 +2902,7 @@ func (x *GetImageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetImageResponse.ProtoReflect.Descriptor instead.
 func (*GetImageResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetImageResponse) GetImage() *Image {
@@ -2763,7 +2929,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2775,7 +2941,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[35]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2788,7 +2954,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Usage) GetInput() int64 {
@@ -2863,7 +3029,7 @@ type WatchSessionRequest struct {
 
 func (x *WatchSessionRequest) Reset() {
 	*x = WatchSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2875,7 +3041,7 @@ func (x *WatchSessionRequest) String() string {
 func (*WatchSessionRequest) ProtoMessage() {}
 
 func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[36]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2888,7 +3054,7 @@ func (x *WatchSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionRequest.ProtoReflect.Descriptor instead.
 func (*WatchSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchSessionRequest) GetSessionId() string {
@@ -2930,7 +3096,7 @@ type WatchSessionResponse struct {
 
 func (x *WatchSessionResponse) Reset() {
 	*x = WatchSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3108,7 @@ func (x *WatchSessionResponse) String() string {
 func (*WatchSessionResponse) ProtoMessage() {}
 
 func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[37]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3121,7 @@ func (x *WatchSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchSessionResponse.ProtoReflect.Descriptor instead.
 func (*WatchSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *WatchSessionResponse) GetEvents() []*Event {
@@ -3008,7 +3174,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3020,7 +3186,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[38]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3033,7 +3199,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Event) GetSeq() int64 {
@@ -3431,7 +3597,7 @@ type SkillActivated struct {
 
 func (x *SkillActivated) Reset() {
 	*x = SkillActivated{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3443,7 +3609,7 @@ func (x *SkillActivated) String() string {
 func (*SkillActivated) ProtoMessage() {}
 
 func (x *SkillActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[39]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3456,7 +3622,7 @@ func (x *SkillActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillActivated.ProtoReflect.Descriptor instead.
 func (*SkillActivated) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *SkillActivated) GetName() string {
@@ -3512,7 +3678,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3524,7 +3690,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[40]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3537,7 +3703,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Task) GetTaskId() string {
@@ -3586,7 +3752,7 @@ type CompactionStarted struct {
 
 func (x *CompactionStarted) Reset() {
 	*x = CompactionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3598,7 +3764,7 @@ func (x *CompactionStarted) String() string {
 func (*CompactionStarted) ProtoMessage() {}
 
 func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3611,7 +3777,7 @@ func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionStarted.ProtoReflect.Descriptor instead.
 func (*CompactionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *CompactionStarted) GetReason() string {
@@ -3674,7 +3840,7 @@ type CompactionFinished struct {
 
 func (x *CompactionFinished) Reset() {
 	*x = CompactionFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3686,7 +3852,7 @@ func (x *CompactionFinished) String() string {
 func (*CompactionFinished) ProtoMessage() {}
 
 func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3699,7 +3865,7 @@ func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionFinished.ProtoReflect.Descriptor instead.
 func (*CompactionFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CompactionFinished) GetReason() string {
@@ -3798,7 +3964,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3810,7 +3976,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3823,7 +3989,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -3875,7 +4041,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4053,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4066,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -3941,7 +4107,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3953,7 +4119,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3966,7 +4132,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -3987,7 +4153,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3999,7 +4165,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4012,7 +4178,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -4032,7 +4198,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4044,7 +4210,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4057,7 +4223,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -4077,7 +4243,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +4255,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +4268,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *TextDelta) GetText() string {
@@ -4122,7 +4288,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4134,7 +4300,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4147,7 +4313,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -4169,7 +4335,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4181,7 +4347,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4194,7 +4360,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -4231,7 +4397,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4243,7 +4409,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4256,7 +4422,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -4307,7 +4473,7 @@ type ModelSwitched struct {
 
 func (x *ModelSwitched) Reset() {
 	*x = ModelSwitched{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4319,7 +4485,7 @@ func (x *ModelSwitched) String() string {
 func (*ModelSwitched) ProtoMessage() {}
 
 func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4332,7 +4498,7 @@ func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSwitched.ProtoReflect.Descriptor instead.
 func (*ModelSwitched) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ModelSwitched) GetFrom() string {
@@ -4378,7 +4544,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4390,7 +4556,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4403,7 +4569,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -4462,7 +4628,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4474,7 +4640,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4487,7 +4653,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -4585,7 +4751,7 @@ type ApprovalRequested struct {
 
 func (x *ApprovalRequested) Reset() {
 	*x = ApprovalRequested{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4597,7 +4763,7 @@ func (x *ApprovalRequested) String() string {
 func (*ApprovalRequested) ProtoMessage() {}
 
 func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4610,7 +4776,7 @@ func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
 func (*ApprovalRequested) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ApprovalRequested) GetApprovalId() string {
@@ -4725,7 +4891,7 @@ type ApprovalDecided struct {
 
 func (x *ApprovalDecided) Reset() {
 	*x = ApprovalDecided{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4737,7 +4903,7 @@ func (x *ApprovalDecided) String() string {
 func (*ApprovalDecided) ProtoMessage() {}
 
 func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4750,7 +4916,7 @@ func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalDecided.ProtoReflect.Descriptor instead.
 func (*ApprovalDecided) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ApprovalDecided) GetApprovalId() string {
@@ -4829,7 +4995,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4841,7 +5007,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4854,7 +5020,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -4910,7 +5076,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4922,7 +5088,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4935,7 +5101,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -4995,7 +5161,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5007,7 +5173,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5020,7 +5186,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -5060,7 +5226,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5072,7 +5238,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5085,7 +5251,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -5141,7 +5307,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5153,7 +5319,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5166,7 +5332,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -5218,7 +5384,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5230,7 +5396,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5243,7 +5409,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -5402,7 +5568,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5414,7 +5580,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5427,7 +5593,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -5468,7 +5634,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5480,7 +5646,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5493,7 +5659,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -5543,7 +5709,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5555,7 +5721,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5568,7 +5734,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Error) GetReason() string {
@@ -5603,7 +5769,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5615,7 +5781,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5628,7 +5794,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *PromptResult) GetText() string {
@@ -5672,7 +5838,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5684,7 +5850,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5697,7 +5863,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *SkillCall) GetName() string {
@@ -5752,7 +5918,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5764,7 +5930,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5777,7 +5943,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -5855,7 +6021,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5867,7 +6033,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5880,7 +6046,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -5915,7 +6081,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5927,7 +6093,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5940,7 +6106,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -6019,7 +6185,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6031,7 +6197,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6044,7 +6210,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -6079,7 +6245,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6091,7 +6257,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6104,7 +6270,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -6160,7 +6326,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6172,7 +6338,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6185,7 +6351,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -6214,7 +6380,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6226,7 +6392,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6239,7 +6405,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -6266,7 +6432,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6278,7 +6444,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6291,7 +6457,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -6311,7 +6477,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6323,7 +6489,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6336,7 +6502,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -6356,7 +6522,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6368,7 +6534,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6381,7 +6547,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -6407,7 +6573,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6419,7 +6585,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6432,7 +6598,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -6475,7 +6641,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6487,7 +6653,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6500,7 +6666,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -6527,7 +6693,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6539,7 +6705,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6552,7 +6718,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -6572,7 +6738,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6584,7 +6750,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6597,7 +6763,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -6617,7 +6783,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6629,7 +6795,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6642,7 +6808,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -6665,7 +6831,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6677,7 +6843,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6690,7 +6856,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -6828,15 +6994,27 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x05moved\x18\x02 \x01(\bR\x05moved\"5\n" +
 	"\x14ExportSessionRequest\x12\x1d\n" +
 	"\n" +
-	"session_id\x18\x01 \x01(\tR\tsessionId\"\xd9\x01\n" +
+	"session_id\x18\x01 \x01(\tR\tsessionId\"\xb9\x02\n" +
 	"\x15ExportSessionResponse\x12,\n" +
 	"\asession\x18\x01 \x01(\v2\x10.pawl.v1.SessionH\x00R\asession\x12&\n" +
 	"\x05entry\x18\x02 \x01(\v2\x0e.pawl.v1.EntryH\x00R\x05entry\x125\n" +
 	"\n" +
 	"submission\x18\x03 \x01(\v2\x13.pawl.v1.SubmissionH\x00R\n" +
 	"submission\x12+\n" +
-	"\x04call\x18\x04 \x01(\v2\x15.pawl.v1.ExportedCallH\x00R\x04callB\x06\n" +
-	"\x04item\"\xf0\x02\n" +
+	"\x04call\x18\x04 \x01(\v2\x15.pawl.v1.ExportedCallH\x00R\x04call\x12.\n" +
+	"\x05image\x18\x05 \x01(\v2\x16.pawl.v1.ExportedImageH\x00R\x05image\x12.\n" +
+	"\x05input\x18\x06 \x01(\v2\x16.pawl.v1.ExportedInputH\x00R\x05inputB\x06\n" +
+	"\x04item\"\x86\x01\n" +
+	"\rExportedImage\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\tR\x06sha256\x12\x1d\n" +
+	"\n" +
+	"media_type\x18\x02 \x01(\tR\tmediaType\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x03R\x04size\x12\x16\n" +
+	"\x06offset\x18\x04 \x01(\x03R\x06offset\x12\x12\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\"`\n" +
+	"\rExportedInput\x12#\n" +
+	"\rsubmission_id\x18\x01 \x01(\tR\fsubmissionId\x12*\n" +
+	"\amessage\x18\x02 \x01(\v2\x10.pawl.v1.MessageR\amessage\"\xf0\x02\n" +
 	"\fExportedCall\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12#\n" +
 	"\rsubmission_id\x18\x02 \x01(\tR\fsubmissionId\x12\x12\n" +
@@ -7314,7 +7492,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 90)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -7342,254 +7520,259 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*RewindSessionResponse)(nil),   // 23: pawl.v1.RewindSessionResponse
 	(*ExportSessionRequest)(nil),    // 24: pawl.v1.ExportSessionRequest
 	(*ExportSessionResponse)(nil),   // 25: pawl.v1.ExportSessionResponse
-	(*ExportedCall)(nil),            // 26: pawl.v1.ExportedCall
-	(*ListEntriesRequest)(nil),      // 27: pawl.v1.ListEntriesRequest
-	(*ListEntriesResponse)(nil),     // 28: pawl.v1.ListEntriesResponse
-	(*Entry)(nil),                   // 29: pawl.v1.Entry
-	(*EntryRange)(nil),              // 30: pawl.v1.EntryRange
-	(*Speaker)(nil),                 // 31: pawl.v1.Speaker
-	(*Message)(nil),                 // 32: pawl.v1.Message
-	(*Block)(nil),                   // 33: pawl.v1.Block
-	(*Thinking)(nil),                // 34: pawl.v1.Thinking
-	(*ToolCall)(nil),                // 35: pawl.v1.ToolCall
-	(*ToolResult)(nil),              // 36: pawl.v1.ToolResult
-	(*Image)(nil),                   // 37: pawl.v1.Image
-	(*GetImageRequest)(nil),         // 38: pawl.v1.GetImageRequest
-	(*GetImageResponse)(nil),        // 39: pawl.v1.GetImageResponse
-	(*Usage)(nil),                   // 40: pawl.v1.Usage
-	(*WatchSessionRequest)(nil),     // 41: pawl.v1.WatchSessionRequest
-	(*WatchSessionResponse)(nil),    // 42: pawl.v1.WatchSessionResponse
-	(*Event)(nil),                   // 43: pawl.v1.Event
-	(*SkillActivated)(nil),          // 44: pawl.v1.SkillActivated
-	(*Task)(nil),                    // 45: pawl.v1.Task
-	(*CompactionStarted)(nil),       // 46: pawl.v1.CompactionStarted
-	(*CompactionFinished)(nil),      // 47: pawl.v1.CompactionFinished
-	(*TaskStarted)(nil),             // 48: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 49: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 50: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 51: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 52: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 53: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 54: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 55: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 56: pawl.v1.ModelWaiting
-	(*ModelSwitched)(nil),           // 57: pawl.v1.ModelSwitched
-	(*ToolStarted)(nil),             // 58: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 59: pawl.v1.ToolWaiting
-	(*ApprovalRequested)(nil),       // 60: pawl.v1.ApprovalRequested
-	(*ApprovalDecided)(nil),         // 61: pawl.v1.ApprovalDecided
-	(*ToolOutput)(nil),              // 62: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 63: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 64: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 65: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 66: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 67: pawl.v1.Submission
-	(*Cancellation)(nil),            // 68: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 69: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 70: pawl.v1.Error
-	(*PromptResult)(nil),            // 71: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 72: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 73: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 74: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 75: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 76: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 77: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 78: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 79: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 80: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 81: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 82: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 83: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 84: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 85: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 86: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 87: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 88: pawl.v1.AbortSessionResponse
-	nil,                             // 89: pawl.v1.Session.LabelsEntry
-	nil,                             // 90: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 91: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 92: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 93: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 94: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 95: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 96: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 97: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 98: google.protobuf.Value
+	(*ExportedImage)(nil),           // 26: pawl.v1.ExportedImage
+	(*ExportedInput)(nil),           // 27: pawl.v1.ExportedInput
+	(*ExportedCall)(nil),            // 28: pawl.v1.ExportedCall
+	(*ListEntriesRequest)(nil),      // 29: pawl.v1.ListEntriesRequest
+	(*ListEntriesResponse)(nil),     // 30: pawl.v1.ListEntriesResponse
+	(*Entry)(nil),                   // 31: pawl.v1.Entry
+	(*EntryRange)(nil),              // 32: pawl.v1.EntryRange
+	(*Speaker)(nil),                 // 33: pawl.v1.Speaker
+	(*Message)(nil),                 // 34: pawl.v1.Message
+	(*Block)(nil),                   // 35: pawl.v1.Block
+	(*Thinking)(nil),                // 36: pawl.v1.Thinking
+	(*ToolCall)(nil),                // 37: pawl.v1.ToolCall
+	(*ToolResult)(nil),              // 38: pawl.v1.ToolResult
+	(*Image)(nil),                   // 39: pawl.v1.Image
+	(*GetImageRequest)(nil),         // 40: pawl.v1.GetImageRequest
+	(*GetImageResponse)(nil),        // 41: pawl.v1.GetImageResponse
+	(*Usage)(nil),                   // 42: pawl.v1.Usage
+	(*WatchSessionRequest)(nil),     // 43: pawl.v1.WatchSessionRequest
+	(*WatchSessionResponse)(nil),    // 44: pawl.v1.WatchSessionResponse
+	(*Event)(nil),                   // 45: pawl.v1.Event
+	(*SkillActivated)(nil),          // 46: pawl.v1.SkillActivated
+	(*Task)(nil),                    // 47: pawl.v1.Task
+	(*CompactionStarted)(nil),       // 48: pawl.v1.CompactionStarted
+	(*CompactionFinished)(nil),      // 49: pawl.v1.CompactionFinished
+	(*TaskStarted)(nil),             // 50: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 51: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 52: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 53: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 54: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 55: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 56: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 57: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 58: pawl.v1.ModelWaiting
+	(*ModelSwitched)(nil),           // 59: pawl.v1.ModelSwitched
+	(*ToolStarted)(nil),             // 60: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 61: pawl.v1.ToolWaiting
+	(*ApprovalRequested)(nil),       // 62: pawl.v1.ApprovalRequested
+	(*ApprovalDecided)(nil),         // 63: pawl.v1.ApprovalDecided
+	(*ToolOutput)(nil),              // 64: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 65: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 66: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 67: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 68: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 69: pawl.v1.Submission
+	(*Cancellation)(nil),            // 70: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 71: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 72: pawl.v1.Error
+	(*PromptResult)(nil),            // 73: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 74: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 75: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 76: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 77: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 78: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 79: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 80: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 81: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 82: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 83: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 84: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 85: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 86: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 87: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 88: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 89: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 90: pawl.v1.AbortSessionResponse
+	nil,                             // 91: pawl.v1.Session.LabelsEntry
+	nil,                             // 92: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 93: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 94: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 95: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 96: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 97: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 98: google.protobuf.Struct
+	(*durationpb.Duration)(nil),     // 99: google.protobuf.Duration
+	(*structpb.Value)(nil),          // 100: google.protobuf.Value
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	95,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	89,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	96,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	97,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	98,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	90,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	92,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	91,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	96,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	93,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	98,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	92,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	96,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	94,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	98,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	93,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	96,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	95,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	98,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	67,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	69,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
 	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
-	29,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	67,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
-	26,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
-	95,  // 26: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	95,  // 27: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
-	29,  // 28: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
-	32,  // 29: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	95,  // 30: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
-	31,  // 31: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
-	30,  // 32: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
-	33,  // 33: pawl.v1.Message.content:type_name -> pawl.v1.Block
-	40,  // 34: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
-	34,  // 35: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
-	35,  // 36: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
-	36,  // 37: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
-	37,  // 38: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	96,  // 39: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
-	37,  // 40: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	96,  // 41: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
-	37,  // 42: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
-	0,   // 43: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
-	43,  // 44: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	95,  // 45: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	45,  // 46: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	50,  // 47: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	52,  // 48: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	53,  // 49: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	54,  // 50: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	55,  // 51: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	58,  // 52: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	62,  // 53: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	65,  // 54: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	66,  // 55: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	59,  // 56: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	56,  // 57: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	48,  // 58: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	49,  // 59: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	44,  // 60: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
-	46,  // 61: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
-	47,  // 62: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
-	60,  // 63: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
-	61,  // 64: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
-	57,  // 65: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
-	51,  // 66: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	63,  // 67: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	64,  // 68: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	3,   // 69: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	30,  // 70: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
-	30,  // 71: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
-	40,  // 72: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
-	97,  // 73: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
-	70,  // 74: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
-	29,  // 75: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 76: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	70,  // 77: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	71,  // 78: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	97,  // 79: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	29,  // 80: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	29,  // 81: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	29,  // 82: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	95,  // 83: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	95,  // 84: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	94,  // 85: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	95,  // 86: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	95,  // 87: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	95,  // 88: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
-	97,  // 89: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	67,  // 90: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 91: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 92: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 93: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	70,  // 94: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	71,  // 95: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	95,  // 96: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	95,  // 97: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	95,  // 98: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	68,  // 99: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	31,  // 100: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 101: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	72,  // 102: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	69,  // 103: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	40,  // 104: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	98,  // 105: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	96,  // 106: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 107: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 108: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	72,  // 109: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	96,  // 110: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 111: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	67,  // 112: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 113: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	37,  // 114: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	72,  // 115: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	96,  // 116: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 117: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	67,  // 118: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	43,  // 119: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	97,  // 120: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	67,  // 121: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	97,  // 122: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	67,  // 123: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	67,  // 124: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	67,  // 125: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	67,  // 126: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	67,  // 127: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 128: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 129: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	27,  // 130: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	38,  // 131: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	41,  // 132: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 133: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 134: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 135: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 136: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	22,  // 137: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	20,  // 138: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
-	24,  // 139: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	73,  // 140: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	75,  // 141: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	79,  // 142: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	81,  // 143: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	83,  // 144: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	85,  // 145: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	87,  // 146: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	77,  // 147: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 148: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 149: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	28,  // 150: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	39,  // 151: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	42,  // 152: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 153: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 154: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 155: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 156: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	23,  // 157: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	21,  // 158: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
-	25,  // 159: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	74,  // 160: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	76,  // 161: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	80,  // 162: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	82,  // 163: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	84,  // 164: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	86,  // 165: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	88,  // 166: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	78,  // 167: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	148, // [148:168] is the sub-list for method output_type
-	128, // [128:148] is the sub-list for method input_type
-	128, // [128:128] is the sub-list for extension type_name
-	128, // [128:128] is the sub-list for extension extendee
-	0,   // [0:128] is the sub-list for field type_name
+	31,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
+	69,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	28,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
+	26,  // 26: pawl.v1.ExportSessionResponse.image:type_name -> pawl.v1.ExportedImage
+	27,  // 27: pawl.v1.ExportSessionResponse.input:type_name -> pawl.v1.ExportedInput
+	34,  // 28: pawl.v1.ExportedInput.message:type_name -> pawl.v1.Message
+	97,  // 29: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	97,  // 30: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	31,  // 31: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
+	34,  // 32: pawl.v1.Entry.message:type_name -> pawl.v1.Message
+	97,  // 33: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	33,  // 34: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
+	32,  // 35: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
+	35,  // 36: pawl.v1.Message.content:type_name -> pawl.v1.Block
+	42,  // 37: pawl.v1.Message.usage:type_name -> pawl.v1.Usage
+	36,  // 38: pawl.v1.Block.thinking:type_name -> pawl.v1.Thinking
+	37,  // 39: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
+	38,  // 40: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
+	39,  // 41: pawl.v1.Block.image:type_name -> pawl.v1.Image
+	98,  // 42: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	39,  // 43: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
+	98,  // 44: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	39,  // 45: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
+	0,   // 46: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
+	45,  // 47: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
+	97,  // 48: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	47,  // 49: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	52,  // 50: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	54,  // 51: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	55,  // 52: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	56,  // 53: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	57,  // 54: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	60,  // 55: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	64,  // 56: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	67,  // 57: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	68,  // 58: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	61,  // 59: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	58,  // 60: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	50,  // 61: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	51,  // 62: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	46,  // 63: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
+	48,  // 64: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
+	49,  // 65: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
+	62,  // 66: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
+	63,  // 67: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
+	59,  // 68: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
+	53,  // 69: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	65,  // 70: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	66,  // 71: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	3,   // 72: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	32,  // 73: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	32,  // 74: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	42,  // 75: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	99,  // 76: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	72,  // 77: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	31,  // 78: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 79: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	72,  // 80: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	73,  // 81: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	99,  // 82: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	31,  // 83: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	31,  // 84: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	31,  // 85: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	97,  // 86: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	97,  // 87: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	96,  // 88: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	97,  // 89: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	97,  // 90: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	97,  // 91: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
+	99,  // 92: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	69,  // 93: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 94: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 95: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 96: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	72,  // 97: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	73,  // 98: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	97,  // 99: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	97,  // 100: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	97,  // 101: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	70,  // 102: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	33,  // 103: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 104: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	74,  // 105: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	71,  // 106: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	42,  // 107: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	100, // 108: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	98,  // 109: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 110: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 111: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	74,  // 112: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	98,  // 113: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 114: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	69,  // 115: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 116: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 117: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	74,  // 118: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	98,  // 119: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 120: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	69,  // 121: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	45,  // 122: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	99,  // 123: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	69,  // 124: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	99,  // 125: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	69,  // 126: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	69,  // 127: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	69,  // 128: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	69,  // 129: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	69,  // 130: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 131: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 132: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	29,  // 133: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	40,  // 134: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	43,  // 135: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 136: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 137: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 138: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 139: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 140: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 141: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 142: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	75,  // 143: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	77,  // 144: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	81,  // 145: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	83,  // 146: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	85,  // 147: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	87,  // 148: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	89,  // 149: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	79,  // 150: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 151: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 152: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	30,  // 153: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	41,  // 154: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	44,  // 155: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 156: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 157: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 158: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 159: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 160: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 161: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 162: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	76,  // 163: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	78,  // 164: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	82,  // 165: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	84,  // 166: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	86,  // 167: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	88,  // 168: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	90,  // 169: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	80,  // 170: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	151, // [151:171] is the sub-list for method output_type
+	131, // [131:151] is the sub-list for method input_type
+	131, // [131:131] is the sub-list for extension type_name
+	131, // [131:131] is the sub-list for extension extendee
+	0,   // [0:131] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -7607,8 +7790,10 @@ func file_pawl_v1_sessions_proto_init() {
 		(*ExportSessionResponse_Entry)(nil),
 		(*ExportSessionResponse_Submission)(nil),
 		(*ExportSessionResponse_Call)(nil),
+		(*ExportSessionResponse_Image)(nil),
+		(*ExportSessionResponse_Input)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[28].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[30].OneofWrappers = []any{
 		(*Block_Text)(nil),
 		(*Block_Thinking)(nil),
 		(*Block_ToolCall)(nil),
@@ -7616,7 +7801,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Block_Image)(nil),
 		(*Block_File)(nil),
 	}
-	file_pawl_v1_sessions_proto_msgTypes[38].OneofWrappers = []any{
+	file_pawl_v1_sessions_proto_msgTypes[40].OneofWrappers = []any{
 		(*Event_Started)(nil),
 		(*Event_Entry)(nil),
 		(*Event_Text)(nil),
@@ -7646,7 +7831,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   90,
+			NumMessages:   92,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -91,10 +91,12 @@ type SessionServiceClient interface {
 	// what runs, and is waited for and aborted as any other. It completes with the summary as its text, or with an empty
 	// text when the conversation is too short for one. The submission fails with reason COMPACTION_FAILED when the model
 	// wrote no summary: the conversation is as it was then. With an idempotency key, the same request again returns the
-	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	// same submission, even when the session was rewound since. It fails with NOT_FOUND, reason SESSION_NOT_FOUND, and
+	// for a session that was rewound with FAILED_PRECONDITION, reason SESSION_REWOUND.
 	CompactSession(ctx context.Context, in *CompactSessionRequest, opts ...grpc.CallOption) (*CompactSessionResponse, error)
-	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
-	// the same of the conversations of its sub-agents. A session that runs is exported as far as it has come.
+	// ExportSession streams a session as it is stored: the session, its entries with their images, its submissions and
+	// tool calls, and the same of the conversations of its sub-agents. A session that runs is exported as far as it has
+	// come. Events and approvals are not exported.
 	ExportSession(ctx context.Context, in *ExportSessionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportSessionResponse], error)
 }
 
@@ -302,10 +304,12 @@ type SessionServiceServer interface {
 	// what runs, and is waited for and aborted as any other. It completes with the summary as its text, or with an empty
 	// text when the conversation is too short for one. The submission fails with reason COMPACTION_FAILED when the model
 	// wrote no summary: the conversation is as it was then. With an idempotency key, the same request again returns the
-	// same submission. It fails with NOT_FOUND, reason SESSION_NOT_FOUND.
+	// same submission, even when the session was rewound since. It fails with NOT_FOUND, reason SESSION_NOT_FOUND, and
+	// for a session that was rewound with FAILED_PRECONDITION, reason SESSION_REWOUND.
 	CompactSession(context.Context, *CompactSessionRequest) (*CompactSessionResponse, error)
-	// ExportSession streams all that is stored of a session: the session, its entries, submissions and tool calls, and
-	// the same of the conversations of its sub-agents. A session that runs is exported as far as it has come.
+	// ExportSession streams a session as it is stored: the session, its entries with their images, its submissions and
+	// tool calls, and the same of the conversations of its sub-agents. A session that runs is exported as far as it has
+	// come. Events and approvals are not exported.
 	ExportSession(*ExportSessionRequest, grpc.ServerStreamingServer[ExportSessionResponse]) error
 	mustEmbedUnimplementedSessionServiceServer()
 }
@@ -683,7 +687,8 @@ type SubmissionServiceClient interface {
 	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The
 	// command is a submission like others: it waits for its turn, runs at most once, can be aborted, and the text of its
 	// result is what the model will read of it. A command that exits with an error completes. It needs the right to run
-	// commands. An agent without a sandbox fails it with reason NO_SANDBOX.
+	// commands. An agent without a sandbox fails it with reason NO_SANDBOX. A session that was rewound refuses a new
+	// command with FAILED_PRECONDITION, reason SESSION_REWOUND.
 	Shell(ctx context.Context, in *ShellRequest, opts ...grpc.CallOption) (*ShellResponse, error)
 }
 
@@ -817,7 +822,8 @@ type SubmissionServiceServer interface {
 	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The
 	// command is a submission like others: it waits for its turn, runs at most once, can be aborted, and the text of its
 	// result is what the model will read of it. A command that exits with an error completes. It needs the right to run
-	// commands. An agent without a sandbox fails it with reason NO_SANDBOX.
+	// commands. An agent without a sandbox fails it with reason NO_SANDBOX. A session that was rewound refuses a new
+	// command with FAILED_PRECONDITION, reason SESSION_REWOUND.
 	Shell(context.Context, *ShellRequest) (*ShellResponse, error)
 	mustEmbedUnimplementedSubmissionServiceServer()
 }

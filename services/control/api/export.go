@@ -2,12 +2,16 @@ package api
 
 import (
 	"context"
+	"encoding/hex"
+	"errors"
 
 	"google.golang.org/grpc"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
 // Calls are the records of tool calls.
@@ -18,9 +22,10 @@ type Calls interface {
 
 // What an export reads at once. Each entry may have megabytes, and so may what a call came to.
 const (
-	exportEntries     = 8
-	exportCalls       = 16
-	exportSubmissions = 100
+	exportEntries = 8
+	exportCalls   = 16
+	// exportPiece is how many bytes of an image are sent at once.
+	exportPiece = 512 << 10
 )
 
 // export is a stream of what is stored of sessions.
@@ -47,10 +52,11 @@ func (x export) session(ctx context.Context, one session.Session) error {
 	}); err != nil {
 		return err
 	}
-	if err := x.entries(ctx, one); err != nil {
+	images := exported{}
+	if err := x.entries(ctx, one, images); err != nil {
 		return err
 	}
-	if err := x.submissions(ctx, one.ID); err != nil {
+	if err := x.submissions(ctx, one.ID, images); err != nil {
 		return err
 	}
 	f := session.Filter{Tenant: one.Key.Tenant, ParentID: one.ID, Limit: exportPage}
@@ -68,9 +74,44 @@ func (x export) session(ctx context.Context, one session.Session) error {
 	}
 }
 
+// exported are the hashes of the images of a session that were exported. They take a thousandth of what the images do.
+type exported map[[session.HashSize]byte]bool
+
+// images exports those that a message names and that were not exported. One that is gone is left out.
+func (x export) images(ctx context.Context, sessionID string, m model.Message, done exported) error {
+	for _, b := range m.Content {
+		var sum [session.HashSize]byte
+		if b.Image == nil || len(b.Image.Data) > 0 {
+			continue
+		}
+		if n, err := hex.Decode(sum[:], []byte(b.Image.SHA256)); err != nil || n != len(sum) || done[sum] {
+			continue
+		}
+		done[sum] = true
+		data, err := x.deps.Sessions.Image(ctx, sessionID, b.Image.SHA256)
+		if errors.Is(err, session.ErrNoImage) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for at := 0; at < len(data); at += exportPiece {
+			if err := x.send(&pawlv1.ExportSessionResponse{
+				Item: &pawlv1.ExportSessionResponse_Image{Image: &pawlv1.ExportedImage{
+					Sha256: b.Image.SHA256, MediaType: b.Image.MediaType, Size: int64(len(data)), Offset: int64(at),
+					Data: data[at:min(at+exportPiece, len(data))],
+				}},
+			}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // entries exports the entries of a session and, after the last answer of a loop, its calls. What a fork shares are
 // calls of others.
-func (x export) entries(ctx context.Context, of session.Session) error {
+func (x export) entries(ctx context.Context, of session.Session, images exported) error {
 	loop := ""
 	for after := int64(0); ; {
 		page, err := x.deps.Sessions.Entries(ctx, of.ID, after, exportEntries)
@@ -93,14 +134,17 @@ func (x export) entries(ctx context.Context, of session.Session) error {
 			}); err != nil {
 				return err
 			}
+			if err := x.images(ctx, of.ID, e.Message, images); err != nil {
+				return err
+			}
 			after = e.Seq
 		}
 	}
 }
 
-func (x export) submissions(ctx context.Context, id string) error {
+func (x export) submissions(ctx context.Context, id string, images exported) error {
 	for before := int64(0); ; {
-		page, err := x.deps.Submissions.ListSubmissions(ctx, id, before, exportSubmissions)
+		page, err := x.deps.Submissions.ListSubmissions(ctx, id, before, submissionsAtOnce)
 		if err != nil || len(page) == 0 {
 			return err
 		}
@@ -114,11 +158,31 @@ func (x export) submissions(ctx context.Context, id string) error {
 			}); err != nil {
 				return err
 			}
+			if err := x.input(ctx, sub, images); err != nil {
+				return err
+			}
 		}
 		if before == 1 {
 			return nil
 		}
 	}
+}
+
+// input exports the input of a submission that has not begun. One that cannot be read is left out.
+func (x export) input(ctx context.Context, sub submission.Submission, images exported) error {
+	if sub.Status != submission.Queued {
+		return nil
+	}
+	m, err := x.deps.Service.InputOf(ctx, sub)
+	if err != nil || len(m.Content) == 0 {
+		return err
+	}
+	if err := x.send(&pawlv1.ExportSessionResponse{Item: &pawlv1.ExportSessionResponse_Input{
+		Input: &pawlv1.ExportedInput{SubmissionId: sub.ID, Message: encodeMessage(m)},
+	}}); err != nil {
+		return err
+	}
+	return x.images(ctx, sub.SessionID, m, images)
 }
 
 // calls exports the records of the calls of a loop, "" for none.

@@ -199,27 +199,35 @@ func (s *submissions) ListSubmissions(
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, before, limit)
-	if err != nil {
-		return nil, err
-	}
 	out := &pawlv1.ListSubmissionsResponse{}
 	weight := 0
-	for _, sub := range page {
-		if sub, err = s.deps.Service.Fill(ctx, sub); err != nil {
+	for more := true; more && len(out.Submissions) < limit; {
+		some := min(limit-len(out.Submissions), submissionsAtOnce)
+		page, err := s.deps.Submissions.ListSubmissions(ctx, one.ID, before, some)
+		if err != nil {
 			return nil, err
 		}
-		if weight += len(sub.Text) + len(sub.Data); weight > maxWeight && len(out.Submissions) > 0 {
-			break
+		more = len(page) == some
+		for _, sub := range page {
+			if sub, err = s.deps.Service.Fill(ctx, sub); err != nil {
+				return nil, err
+			}
+			if weight += len(sub.Text) + len(sub.Data); weight > maxWeight && len(out.Submissions) > 0 {
+				out.NextPageToken = strconv.FormatInt(before, 10)
+				return out, nil
+			}
+			out.Submissions, before = append(out.Submissions, encodeSubmission(sub)), sub.Seq
 		}
-		out.Submissions = append(out.Submissions, encodeSubmission(sub))
 	}
 	// The first one is 1, and no page comes after it.
-	if n := len(out.Submissions); n > 0 && (n < len(page) || n == limit) && page[n-1].Seq > 1 {
-		out.NextPageToken = strconv.FormatInt(page[n-1].Seq, 10)
+	if len(out.Submissions) == limit && before > 1 {
+		out.NextPageToken = strconv.FormatInt(before, 10)
 	}
 	return out, nil
 }
+
+// submissionsAtOnce is how many submissions are read at once. Each may have a result and a schema.
+const submissionsAtOnce = 32
 
 // submissionsPage is the size of a page, and the seq that its submissions are below, 0 for none. A token of a page is
 // the seq of its last submission.

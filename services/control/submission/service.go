@@ -260,21 +260,38 @@ func (s *Service) Fill(ctx context.Context, sub Submission) (Submission, error) 
 
 // askedBy adds who asked for a submission: its input says so, which is an entry once it has begun.
 func (s *Service) askedBy(ctx context.Context, sub Submission) (Submission, error) {
-	var input model.Message
-	switch {
-	case sub.InputEntry > 0:
-		entries, err := s.store.Entries(ctx, sub.SessionID, sub.InputEntry-1, 1)
-		if err != nil {
-			return sub, fmt.Errorf("reading the input: %w", err)
-		}
-		if len(entries) == 1 && entries[0].Seq == sub.InputEntry {
-			input = entries[0].Message
-		}
-	case len(sub.Input) > 0 && json.Unmarshal(sub.Input, &input) != nil:
-		return sub, nil // what cannot be read says nothing, and is reported by whoever runs it
-	}
+	input, err := s.InputOf(ctx, sub)
 	sub.AskedBy = input.From
-	return sub, nil
+	return sub, err
+}
+
+// InputOf is what was submitted: an entry once it has begun. What cannot be read says nothing, and is reported by
+// whoever runs it.
+func (s *Service) InputOf(ctx context.Context, sub Submission) (input model.Message, err error) {
+	if sub.InputEntry == 0 && sub.Status == Queued && len(sub.Input) == 0 { // it is from a list
+		one, err := s.store.GetSubmission(ctx, sub.Key.Tenant, sub.ID)
+		if errors.Is(err, ErrNotFound) {
+			return input, nil
+		}
+		if err != nil {
+			return input, fmt.Errorf("reading the input: %w", err)
+		}
+		sub = one // which may have begun
+	}
+	if sub.InputEntry == 0 {
+		if len(sub.Input) == 0 || json.Unmarshal(sub.Input, &input) != nil {
+			return model.Message{}, nil
+		}
+		return input, nil
+	}
+	entries, err := s.store.Entries(ctx, sub.SessionID, sub.InputEntry-1, 1)
+	if err != nil {
+		return input, fmt.Errorf("reading the input: %w", err)
+	}
+	if len(entries) == 1 && entries[0].Seq == sub.InputEntry {
+		input = entries[0].Message
+	}
+	return input, nil
 }
 
 // Forever is a limit for Wait that never passes.

@@ -35,6 +35,9 @@ var (
 		"prompts: prompt the session that it works for")
 )
 
+// MaxListed is how long an input may be to be in a list, in bytes.
+const MaxListed = 4 << 10
+
 // ReceiptLife is how long an idempotency key is remembered at least.
 const ReceiptLife = 7 * 24 * time.Hour
 
@@ -150,7 +153,8 @@ type Store interface {
 	Admit(ctx context.Context, a Admission) (Admitted, error)
 	// GetSubmission returns the tenant's submission or ErrNotFound. Loops of sub-agents are no submissions.
 	GetSubmission(ctx context.Context, tenant, id string) (Submission, error)
-	// ListSubmissions returns at most limit submissions of a session with seq < before (0: all), newest first.
+	// ListSubmissions returns at most limit submissions of a session with seq < before (0: all), newest first. They
+	// lack an Input of more than MaxListed bytes.
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
 	// RequestAbort settles a queued submission as aborted. A running one has to end now: that is written into its
 	// lane's row and counted there as mail, so that its owner hears of it and, if the owner does not end it, it is

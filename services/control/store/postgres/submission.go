@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -52,7 +53,9 @@ func (s *Store) ListSubmissions(
 	return subs, wrap("list submissions", err)
 }
 
-const listSubmissionsSQL = `SELECT ` + submissionColumns + `
+// listSubmissionsSQL does not read long inputs.
+var listSubmissionsSQL = `SELECT ` + strings.Replace(submissionColumns, "s.input,",
+	fmt.Sprintf("CASE WHEN length(s.input) <= %d THEN s.input END,", submission.MaxListed), 1) + `
 FROM submissions s JOIN sessions k USING (session_id)
 WHERE s.session_id = $1 AND s.parent_call IS NULL AND s.seq < $2 ORDER BY s.seq DESC LIMIT $3`
 

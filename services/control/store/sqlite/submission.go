@@ -2,14 +2,20 @@ package sqlite
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
 
+// shortInput is an input if that is not longer than one in a list may be.
+var shortInput = fmt.Sprintf("iif(length(s.input) <= %d, s.input, NULL),", submission.MaxListed)
+
 var (
-	selectSubmission  = sql(loopColumns + `WHERE s.submission_id = ? AND s.tenant = ? AND s.parent_call IS NULL`)
-	selectSubmissions = sql(loopColumns + `WHERE s.session_id = ? AND s.seq < ? AND s.parent_call IS NULL
-		ORDER BY s.seq DESC LIMIT ?`)
+	selectSubmission = sql(loopColumns + `WHERE s.submission_id = ? AND s.tenant = ? AND s.parent_call IS NULL`)
+	// Of many, long inputs are not read.
+	selectSubmissions = sql(strings.Replace(loopColumns, "s.input,", shortInput, 1) +
+		`WHERE s.session_id = ? AND s.seq < ? AND s.parent_call IS NULL ORDER BY s.seq DESC LIMIT ?`)
 )
 
 // GetSubmission implements submission.Store.

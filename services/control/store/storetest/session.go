@@ -3,6 +3,7 @@ package storetest
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/pawl-dev/pawl/internal/ident"
@@ -198,7 +199,15 @@ var sessionCases = []testCase{
 			}
 		}
 		equal(t, "the order", got, ids)
-		_, err := db.Store.GetSubmission(ctx(t), session.DefaultTenant, ident.New())
+		long := admission("long")
+		long.Input = input(strings.Repeat("x", submission.MaxListed))
+		sub := admit(t, db.Store, long).Submission
+		page, err := db.Second.ListSubmissions(ctx(t), sub.SessionID, 0, 2)
+		if ok(t, err); len(page) != 1 || page[0].ID != sub.ID || page[0].Input != nil {
+			t.Errorf("a long one is listed as %+v", page)
+		}
+		equal(t, "a long input", get(t, db.Second, sub.ID).Input, long.Input)
+		_, err = db.Store.GetSubmission(ctx(t), session.DefaultTenant, ident.New())
 		refused(t, err, submission.ErrNotFound)
 		_, err = db.Store.GetSubmission(ctx(t), "other", ids[0])
 		refused(t, err, submission.ErrNotFound)
