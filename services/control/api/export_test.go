@@ -53,12 +53,11 @@ func exported(t *testing.T, f *fixture, id string) (kinds string, images map[str
 		}
 		kinds += strings.TrimPrefix(fmt.Sprintf("%T", item.GetItem()), "*pawlv1.ExportSessionResponse_")[:2] + " "
 		if p := item.GetImage(); p != nil {
-			if int64(len(images[p.GetSha256()])) != p.GetOffset() || p.GetMediaType() != "image/png" {
-				t.Errorf("a piece at %d of %s after %d bytes", p.GetOffset(), p.GetMediaType(), len(images[p.GetSha256()]))
+			so := images[p.GetSha256()]
+			if int64(len(so)) != p.GetOffset() || p.GetMediaType() != "image/png" || len(p.GetData()) > 1<<19 {
+				t.Errorf("%d bytes at %d of %s after %d", len(p.GetData()), p.GetOffset(), p.GetMediaType(), len(so))
 			}
-			if images[p.GetSha256()] = append(images[p.GetSha256()], p.GetData()...); len(p.GetData()) > 1<<19 {
-				t.Errorf("a piece has %d bytes", len(p.GetData()))
-			}
+			images[p.GetSha256()] = append(so, p.GetData()...)
 		}
 		if in := item.GetInput(); in != nil {
 			inputs = append(inputs, in.GetMessage().GetContent()[0].GetText())
@@ -81,7 +80,9 @@ func TestExportsAreWhole(t *testing.T) {
 	k := session.Key{Tenant: session.DefaultTenant, Agent: "shell", Instance: "i"}
 	var id string
 	for range 2 {
-		got, err := f.Submissions.Submit(t.Context(), submission.Input{Key: k, Message: "see", Images: [][]byte{shot, shot}})
+		got, err := f.Submissions.Submit(t.Context(), submission.Input{
+			Key: k, Message: "see", Images: [][]byte{shot, shot},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +111,9 @@ func TestExportsAreWhole(t *testing.T) {
 	f = start(t, nil) // what is submitted stays in the queue
 	long := strings.Repeat("long ", submission.MaxListed)
 	for _, message := range []string{long, "short"} {
-		got, err := f.Submissions.Submit(t.Context(), submission.Input{Key: k, Message: message, Images: [][]byte{shot}})
+		got, err := f.Submissions.Submit(t.Context(), submission.Input{
+			Key: k, Message: message, Images: [][]byte{shot},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
