@@ -134,13 +134,16 @@ func (a *Approval) Allows() bool {
 	return false
 }
 
+// Decided reports whether somebody has decided, or the time has passed: it is not withdrawn any more.
+func (a *Approval) Decided() bool { return a.State != Open && a.State != Withdrawn }
+
 // Agent is the agent that asks.
 func (a *Approval) Agent() string { return a.Subject.Path[len(a.Subject.Path)-1].Agent }
 
 // Note is what the owner of a lane writes about approvals in its commits.
 type Note struct {
 	ID string
-	// Withdraw ends an approval that is open.
+	// Withdraw ends an approval that is open, or withdrawn already. Of another one the step is refused.
 	Withdraw bool
 }
 

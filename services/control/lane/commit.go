@@ -66,7 +66,8 @@ type Step struct {
 	Dispatches []call.Dispatch
 	Outcomes   []call.Outcome
 	// Approvals are new ones, of calls among Calls. Noted are those of which the stream tells by now what became of
-	// them, or that are withdrawn.
+	// them, or that are withdrawn; refused with approval.ErrDecided if one that is to be withdrawn has been decided, or
+	// has expired, see Refused.
 	Approvals     []approval.Approval
 	Noted         []approval.Note
 	Shown         []call.Shown // how much of calls' output is in the stream by now
@@ -168,7 +169,8 @@ type Committed struct {
 // Refused says that one step is at fault for a commit that was not written: the others may be sent again without it.
 type Refused struct {
 	LoopID string
-	// Err is call.ErrEnded: read the calls that the step says lost of; or ErrNotQueued: read what waits to join.
+	// Err is call.ErrEnded: read the calls that the step says lost of; ErrNotQueued: read what waits to join; or
+	// approval.ErrDecided: read the approvals that the step withdraws.
 	Err error
 }
 

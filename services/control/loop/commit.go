@@ -134,10 +134,15 @@ func (l *loop) commit(s lane.Step, with lane.With) error {
 func (l *loop) commitWith(s lane.Step, with lane.With) (lane.Committed, error) {
 	s.LoopID, s.SessionID, s.EntryHead = l.row.ID, l.row.SessionID, l.row.EntryHead
 	l.closeDelta()
-	s.Events = append(l.out.pending, s.Events...)
-	s.Noted = l.out.notes
-	l.showing(&s)
+	own := s
+	s = l.outgoing(own)
 	done, err := l.tree.owner.CommitWith(s, with)
+	for errors.Is(err, approval.ErrDecided) {
+		if err = l.decidedMeanwhile(l.tree.head.ctx); err == nil {
+			s = l.outgoing(own)
+			done, err = l.tree.owner.CommitWith(s, with)
+		}
+	}
 	if err != nil {
 		return done, err
 	}
@@ -149,6 +154,14 @@ func (l *loop) commitWith(s lane.Step, with lane.With) (lane.Committed, error) {
 	l.acknowledge()
 	l.tree.hear(done.Mail)
 	return done, nil
+}
+
+// outgoing is a step with everything that waits.
+func (l *loop) outgoing(s lane.Step) lane.Step {
+	s.Events = append(l.out.pending, s.Events...)
+	s.Noted = l.out.notes
+	l.showing(&s)
+	return s
 }
 
 // applied brings the loop up to its step.

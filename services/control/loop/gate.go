@@ -247,26 +247,6 @@ func (l *loop) requested(c call.Call, a *approval.Approval) event.Event {
 	return l.event(event.Event{Type: event.ApprovalRequested, Call: started(c), Approval: &told})
 }
 
-// decided tells what became of an approval, with the loop's next step, and notes that it does.
-func (l *loop) decided(c *toolCall, withdraw bool) {
-	a := c.gate
-	c.gate = nil
-	l.tree.gates.Add(-1)
-	if a.Told {
-		return
-	}
-	state := a.State
-	if withdraw {
-		state = approval.Withdrawn
-	}
-	told := event.Approval{ID: a.ID, State: state.String(), Comment: a.Comment, Session: a.Scope == approval.Session}
-	if a.By != nil {
-		told.By = a.By.Name
-	}
-	l.push(l.event(event.Event{Type: event.ApprovalDecided, Call: started(c.Call), Approval: &told}))
-	l.out.notes = append(l.out.notes, approval.Note{ID: a.ID, Withdraw: withdraw})
-}
-
 // lookAtGates reads what became of the approvals that calls of the turn wait for, and lets go or ends the calls that
 // have been decided about.
 func (l *loop) lookAtGates(ctx context.Context) error {

@@ -51,13 +51,16 @@ SELECT t.approval_id, l.tenant, t.lane_id, t.session_id, t.loop_id, t.root_id, t
   CASE WHEN t.timeout_us > 0 THEN n.now + t.timeout_us * interval '1 microsecond' END
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (SELECT `+nowSQL2+` AS now) n`, 2)
 
-// notesSQL notes what the stream tells of approvals, and withdraws those that are open.
+// notesSQL notes what the stream tells of approvals, and withdraws those that are open. It asserts that none has been
+// decided which is to be withdrawn: the stream would tell something else than the row.
 var notesSQL = noteTable.in(`
-UPDATE approvals a SET told = true,
-  state = CASE WHEN a.state = 0 AND t.withdraw THEN 4 ELSE a.state END,
-  decided_at = CASE WHEN a.state = 0 AND t.withdraw THEN `+nowSQL2+` ELSE a.decided_at END
-FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-WHERE a.approval_id = t.approval_id AND a.lane_id = t.lane_id`, 2)
+WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
+  JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
+u AS (UPDATE approvals a SET told = true,
+    state = CASE WHEN a.state = 0 AND n.withdraw THEN 4 ELSE a.state END,
+    decided_at = CASE WHEN a.state = 0 AND n.withdraw THEN n.now ELSE a.decided_at END
+  FROM n WHERE a.approval_id = n.approval_id AND a.lane_id = n.lane_id RETURNING n.withdraw AND a.state <> 4 AS decided)
+SELECT 1 / (NOT EXISTS (SELECT 1 FROM u WHERE decided))::int`, 2)
 
 // endApprovalsSQL withdraws what is open of lanes whose heads are settled from rows.
 const endApprovalsSQL = `

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 )
@@ -114,6 +115,11 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 		} else if left {
 			return &lane.Refused{LoopID: p.LoopID, Err: lane.ErrNotQueued}
 		}
+		if decided, err := s.decided(ctx, c.Fence.LaneID, p); err != nil {
+			return err
+		} else if decided {
+			return &lane.Refused{LoopID: p.LoopID, Err: approval.ErrDecided}
+		}
 		for _, d := range p.changes {
 			got, err := s.GetCall(ctx, d.callID)
 			if err == nil && got.LaneID != c.Fence.LaneID {
@@ -143,4 +149,20 @@ func (s *Store) notQueued(ctx context.Context, p *step) (left bool, err error) {
 		}
 	}
 	return false, nil
+}
+
+// decided reports whether an approval that a step withdraws has been decided, or has expired.
+func (s *Store) decided(ctx context.Context, laneID string, p *step) (decided bool, err error) {
+	var ids []string
+	for _, n := range p.Noted {
+		if n.Withdraw {
+			ids = append(ids, n.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return false, nil
+	}
+	err = s.pool.QueryRow(ctx, `SELECT EXISTS (SELECT 1 FROM approvals
+		WHERE approval_id = ANY ($1::uuid[]) AND lane_id = $2 AND state BETWEEN 1 AND 3)`, ids, laneID).Scan(&decided)
+	return decided, err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/pawl-dev/pawl/services/control/approval"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 )
 
@@ -14,8 +15,27 @@ var (
 		VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, iif(?14 > 0, ?15 + ?14, NULL))`)
 	noteApproval = sql(`UPDATE approvals SET told = 1, state = iif(state = 0 AND ?1, 4, state),
 		decided_at = iif(state = 0 AND ?1, ?2, decided_at) WHERE approval_id = ?3 AND lane_id = ?4`)
-	endApprovals = sql(`UPDATE approvals SET state = 4, told = 1, decided_at = ? WHERE lane_id = ? AND state = 0`)
+	openOrWithdrawn = sql(`SELECT state IN (0, 4) FROM approvals WHERE approval_id = ? AND lane_id = ?`)
+	endApprovals    = sql(`UPDATE approvals SET state = 4, told = 1, decided_at = ? WHERE lane_id = ? AND state = 0`)
 )
+
+// mayWithdraw refuses a step that withdraws an approval which has been decided, or has expired: the stream would tell
+// something else than the row.
+func (t tx) mayWithdraw(l *laneRow, s step) error {
+	for _, n := range s.Noted {
+		if !n.Withdraw {
+			continue
+		}
+		r, err := t.row(openOrWithdrawn, n.ID, l.id)
+		if err != nil {
+			return err
+		}
+		if r != nil && r.int(0) == 0 {
+			return &lane.Refused{LoopID: s.LoopID, Err: approval.ErrDecided}
+		}
+	}
+	return nil
+}
 
 // commitApprovals writes what a step says of approvals.
 func (t tx) commitApprovals(l *laneRow, s step) error {

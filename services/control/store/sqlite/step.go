@@ -87,7 +87,7 @@ func (t tx) takeSteps(l *laneRow, w write) (ended *loopRef, err error) {
 				return nil, err
 			}
 		}
-		if err := errors.Join(t.mayLose(s), t.mayJoin(s)); err != nil {
+		if err := errors.Join(t.mayLose(s), t.mayJoin(s), t.mayWithdraw(l, s)); err != nil {
 			return nil, err
 		}
 	}

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -207,13 +208,76 @@ var approvalCases = []testCase{
 		if late := decide(t, db.Second, yes(a), false); late.State != approval.Withdrawn {
 			t.Errorf("got %+v", late)
 		}
+		h.commit(t, note) // again, as an owner does that comes after a death
 		h, a = asking(t, db, 0)
 		decide(t, db.Second, yes(a), true)
-		note = h.step(0)
+		before := consistent(t, db.Store, h.session())
+		note = h.step(1)
 		note.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
+		_, err := db.Store.Commit(ctx(t), note.commit())
+		refused(t, err, approval.ErrDecided)
+		equal(t, "what is there", consistent(t, db.Store, h.session()), before)
+		if got := stateOf(t, db.Second, a, approval.Approved); got.Told {
+			t.Errorf("got %+v", got)
+		}
+		note.Noted[0].Withdraw = false
 		h.commit(t, note)
 		if got := stateOf(t, db.Second, a, approval.Approved); !got.Told {
 			t.Errorf("got %+v", got)
+		}
+	}},
+	{"are withdrawn or decided, if both happen at once, and the owner knows which", func(t *testing.T, db DB) {
+		for range 20 {
+			h, a := asking(t, db, 0)
+			note := h.step(0)
+			note.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
+			var decided, withdrawn bool
+			together(t, 2, func(i int) (err error) {
+				if i == 0 {
+					_, decided, err = db.Second.DecideApproval(ctx(t), yes(a))
+					return err
+				}
+				_, err = db.Store.Commit(ctx(t), note.commit())
+				if withdrawn = err == nil; errors.Is(err, approval.ErrDecided) {
+					return nil
+				}
+				return err
+			})
+			want := approval.Approved
+			if withdrawn {
+				want = approval.Withdrawn
+			}
+			if stateOf(t, db.Store, a, want); decided == withdrawn {
+				t.Fatalf("decided: %v, withdrawn: %v", decided, withdrawn)
+			}
+		}
+	}},
+	{"are withdrawn by the owner of their lane alone", func(t *testing.T, db DB) {
+		h, _ := asking(t, db, 0)
+		_, other := asking(t, db, 0)
+		note := h.step(0)
+		note.Noted = []approval.Note{{ID: other.ID, Withdraw: true}}
+		h.commit(t, note)
+		if got := stateOf(t, db.Store, other, approval.Open); got.Told {
+			t.Errorf("got %+v", got)
+		}
+		h, a := asking(t, db, 0)
+		note = h.step(0)
+		note.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
+		h.die(t, db.Second)
+		_, err := db.Store.Commit(ctx(t), note.commit())
+		refused(t, err, lane.ErrFenced)
+		stateOf(t, db.Store, a, approval.Open)
+	}},
+	{"that are refused to be withdrawn concern their own loop", func(t *testing.T, db DB) {
+		h, a := asking(t, db, 0)
+		decide(t, db.Second, yes(a), true)
+		d := h.step(0)
+		d.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
+		_, err := db.Store.Commit(ctx(t), d.commit())
+		var which *lane.Refused
+		if !errors.As(err, &which) || which.LoopID != h.id() {
+			t.Errorf("refused: %v", err)
 		}
 	}},
 	{"are withdrawn when the head is settled from rows", func(t *testing.T, db DB) {
