@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"strings"
@@ -38,10 +39,22 @@ type clients struct {
 	acks      []check.Ack
 	conflicts []string
 	unheard   map[string]bool // prompts with a key that no answer came to
+	verdicts  map[string]string
+	summaries []string // submissions that are to write one
 }
 
 func newClients(c *cluster, patient context.Context) *clients {
-	return &clients{cluster: c, patient: patient, prompts: map[string]*check.Prompt{}, unheard: map[string]bool{}}
+	return &clients{
+		cluster: c, patient: patient, prompts: map[string]*check.Prompt{}, unheard: map[string]bool{},
+		verdicts: map[string]string{},
+	}
+}
+
+// verdict is what is to be decided about a command.
+func (c *clients) verdict(token string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.verdicts[token]
 }
 
 // run prompts one session until ctx ends, and returns when every prompt was answered or given up.
@@ -58,11 +71,15 @@ func (c *clients) run(ctx context.Context, a *author) {
 		}
 		c.mu.Lock()
 		c.prompts[p.ID] = &p.Prompt
+		maps.Copy(c.verdicts, p.verdict)
 		c.mu.Unlock()
 		r := rand.New(rand.NewPCG(uint64(a.n), 7))
 		wg.Go(func() {
 			defer func() { <-free }()
 			c.prompt(p, r)
+			if p.compact {
+				c.compact(p, r)
+			}
 		})
 		select {
 		case <-ctx.Done():
@@ -139,7 +156,7 @@ func (c *clients) attempt(ctx context.Context, p *prompt, at *replica) (id strin
 		return "", c.viaHTTP(ctx, p, at)
 	}
 	got, err := pawlv1.NewSubmissionServiceClient(at.conn).Submit(ctx, &pawlv1.SubmitRequest{
-		Key: keyOf(p), Message: p.text, IdempotencyKey: p.Key,
+		Key: keyOf(p), Message: p.text, IdempotencyKey: p.Key, WhenBusy: p.busy,
 	})
 	if err != nil {
 		return "", false
@@ -149,12 +166,12 @@ func (c *clients) attempt(ctx context.Context, p *prompt, at *replica) (id strin
 }
 
 func keyOf(p *prompt) *pawlv1.SessionKey {
-	return &pawlv1.SessionKey{Agent: agentName, Instance: instanceName, Session: p.Session}
+	return &pawlv1.SessionKey{Agent: agentOf(p.Session), Instance: instanceName, Session: p.Session}
 }
 
 func (c *clients) viaPrompt(ctx context.Context, p *prompt, at *replica) (id string, ok bool) {
 	stream, err := pawlv1.NewSubmissionServiceClient(at.conn).Prompt(ctx, &pawlv1.PromptRequest{
-		Key: keyOf(p), Message: p.text, IdempotencyKey: p.Key,
+		Key: keyOf(p), Message: p.text, IdempotencyKey: p.Key, WhenBusy: p.busy,
 	})
 	for err == nil {
 		var m *pawlv1.PromptResponse
@@ -166,8 +183,9 @@ func (c *clients) viaPrompt(ctx context.Context, p *prompt, at *replica) (id str
 			c.acknowledged(check.Ack{Prompt: p.ID, Submission: id})
 		}
 		for _, e := range m.GetEvents() {
-			if s := e.GetSettled(); s != nil {
-				c.told(p, s.GetSubmission())
+			if s := e.GetSettled().GetSubmission(); s != nil {
+				s.SubmissionId = id // what it has joined settles for it
+				c.told(p, s)
 			}
 		}
 	}
@@ -193,7 +211,7 @@ func (c *clients) viaHTTP(ctx context.Context, p *prompt, at *replica) bool {
 		return false
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost,
-		"http://"+at.frontHTTP.Addr()+"/agents/"+agentName+"/"+instanceName, bytes.NewReader(body))
+		"http://"+at.frontHTTP.Addr()+"/agents/"+agentOf(p.Session)+"/"+instanceName, bytes.NewReader(body))
 	if err != nil {
 		return false
 	}
@@ -205,6 +223,12 @@ func (c *clients) viaHTTP(ctx context.Context, p *prompt, at *replica) bool {
 	req.Header.Set("Content-Type", "application/json")
 	if p.Key != "" {
 		req.Header.Set("Idempotency-Key", p.Key)
+	}
+	switch p.busy {
+	case pawlv1.WhenBusy_WHEN_BUSY_STEER:
+		req.Header.Set("Pawl-When-Busy", "steer")
+	case pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT:
+		req.Header.Set("Pawl-When-Busy", "interrupt")
 	}
 	if p.via == viaSSE {
 		req.Header.Set("Accept", "text/event-stream")
@@ -287,6 +311,31 @@ func (c *clients) wait(p *prompt, id string, r *rand.Rand) {
 			return // the checker finds that it is gone
 		}
 		wait(c.patient, 50*time.Millisecond)
+	}
+}
+
+// compact asks for a summary of the conversation, until that is promised.
+func (c *clients) compact(p *prompt, r *rand.Rand) {
+	for c.patient.Err() == nil {
+		ctx, cancel := context.WithTimeout(c.patient, between(r, time.Second, 4*time.Second))
+		conn := c.cluster.any(r).conn
+		got, err := pawlv1.NewSessionServiceClient(conn).GetSession(ctx, &pawlv1.GetSessionRequest{
+			Session: &pawlv1.GetSessionRequest_Key{Key: keyOf(p)},
+		})
+		var made *pawlv1.CompactSessionResponse
+		if err == nil {
+			made, err = pawlv1.NewSessionServiceClient(conn).CompactSession(ctx, &pawlv1.CompactSessionRequest{
+				SessionId: got.GetSession().GetSessionId(), IdempotencyKey: "compact-" + p.ID,
+			})
+		}
+		cancel()
+		if err == nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.summaries = append(c.summaries, made.GetSubmission().GetSubmissionId())
+			return
+		}
+		wait(c.patient, 100*time.Millisecond)
 	}
 }
 

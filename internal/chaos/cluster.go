@@ -64,6 +64,8 @@ type cluster struct {
 	database  *pgtest.Cluster
 	replicas  []*replica
 	executors []*executor
+	approvers []*approver
+	providers string // file
 	nodes     *errgroup.Group
 	life      context.Context
 	end       context.CancelFunc
@@ -84,7 +86,12 @@ func newCluster(ctx context.Context, dir, programs string) (c *cluster, err erro
 			err = errors.Join(err, c.stop())
 		}
 	}()
-	if err := os.MkdirAll(filepath.Join(c.effects, filesDir), 0o700); err != nil {
+	for _, sub := range []string{filesDir, gatesDir} {
+		if err := os.MkdirAll(filepath.Join(c.effects, sub), 0o700); err != nil {
+			return c, err
+		}
+	}
+	if err := c.addProvider(); err != nil {
 		return c, err
 	}
 	// What a crash of Postgres loses without fsync is nothing: the kernel lives on.
@@ -103,7 +110,7 @@ func newCluster(ctx context.Context, dir, programs string) (c *cluster, err erro
 			return c, err
 		}
 	}
-	if err := c.record(ctx); err != nil {
+	if err := errors.Join(c.record(ctx), c.addApprovers(ctx)); err != nil {
 		return c, err
 	}
 	for i := range executors {
@@ -138,8 +145,11 @@ func (c *cluster) addReplica(i int, programs string) (err error) {
 	if err := os.MkdirAll(agents, 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(agents, agentName+".md"), []byte(agent), 0o600); err != nil {
-		return err
+	for name, models := range map[string]string{agentName: "offline/shell", fallingName: "[busy/all, offline/shell]"} {
+		text := fmt.Sprintf(agent, models)
+		if err := os.WriteFile(filepath.Join(agents, name+".md"), []byte(text), 0o600); err != nil {
+			return err
+		}
 	}
 	r := &replica{token: filepath.Join(data, "token")}
 	if r.grpc, err = proctest.FreeAddr(); err != nil {
@@ -161,19 +171,26 @@ func (c *cluster) addReplica(i int, programs string) (err error) {
 	db.Host = r.database.Addr()
 	r.node = newNode(c.dir, fmt.Sprintf("replica%d", i), filepath.Join(programs, "control"),
 		"--http", r.http, "--grpc", r.grpc, "--data", data, "--agents", agents, "--database", db.String(),
+		"--providers", c.providers,
 		"--advertise", r.peer.Addr(), "--executor", "none", "--disconnect-grace", grace.String(), "--log-level", "debug")
 	c.replicas = append(c.replicas, r)
 	c.nodes.Go(func() error { return r.run(c.life) })
-	r.conn, err = grpc.NewClient(r.frontGRPC.Addr(), append(rpc.DialOptions(), rpc.Security(nil),
-		grpc.WithPerRPCCredentials(rpc.Token{Secret: rpc.File(r.token), Plaintext: true}),
+	r.conn, err = c.dial(r, rpc.File(r.token))
+	return err
+}
+
+// dial connects a client, with a token, to a replica.
+func (c *cluster) dial(r *replica, secret func(context.Context) (string, error)) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient(r.frontGRPC.Addr(), append(rpc.DialOptions(), rpc.Security(nil),
+		grpc.WithPerRPCCredentials(rpc.Token{Secret: secret, Plaintext: true}),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{
 			BaseDelay:  50 * time.Millisecond,
 			Multiplier: 1.5, MaxDelay: 500 * time.Millisecond,
 		}, MinConnectTimeout: time.Second}))...)
 	if err == nil {
-		c.closers = append(c.closers, func() { _ = r.conn.Close() })
+		c.closers = append(c.closers, func() { _ = conn.Close() })
 	}
-	return err
+	return conn, err
 }
 
 func (r *replica) healthy(ctx context.Context) bool {
@@ -259,10 +276,16 @@ func (c *cluster) query(ctx context.Context) (*pgx.Conn, error) {
 //go:embed record.sql
 var record string
 
-// agent is the definition of who is prompted: the model without a network, and sub-agents.
+// agent is the definition of who is prompted: the model without a network, sub-agents, and rules about commands that
+// begin with a word for them.
 const agent = `---
-model: offline/shell
+model: %s
 tools: [bash, write, edit, task]
+approve:
+  - {tool: bash, when: 'args.command.startsWith(": never;")', do: deny}
+  - {tool: bash, when: 'args.command.startsWith(": ask;")', do: ask}
+  - {tool: bash, when: 'args.command.startsWith(": soon;")', do: ask, timeout: 4s}
+  - {tool: bash, when: 'args.command.startsWith(": anyway;")', do: ask, timeout: 4s, on_timeout: allow}
 ---
 Run the message as shell commands, and answer with what they print.
 `

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pawl-dev/pawl/internal/chaos/check"
+	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -45,7 +46,7 @@ func (c *cluster) collect(ctx context.Context, e *check.Evidence) error {
 		return err
 	}
 	for _, read := range []func(context.Context) error{
-		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites, d.spoilt,
+		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites, d.spoilt, d.approvals,
 	} {
 		if err := read(ctx); err != nil {
 			return fmt.Errorf("reading the evidence: %w", err)
@@ -146,7 +147,7 @@ func (d *database) submissions(ctx context.Context) error {
 	said := map[string]string{} // by root
 	err := d.each(ctx, submissionsSQL, []any{
 		&s.ID, &session, &s.Root, &s.ParentCall, &s.Seq, &status, &started, &s.Outcome, &s.Reason, &s.Confirmed,
-		&s.ResultEntry, &s.Usage, &s.Spent, &input, &where,
+		&s.ResultEntry, &s.Usage, &s.Spent, &s.Host, &s.Urgent, &s.Compacts, &input, &where,
 	}, func() error {
 		text := inputs[s.ID]
 		if text == "" && len(input) > 0 {
@@ -180,7 +181,8 @@ SELECT s.submission_id::text, s.session_id::text, s.root_id::text, COALESCE(s.pa
   COALESCE((s.usage ->> 'input')::bigint, 0) + COALESCE((s.usage ->> 'output')::bigint, 0),
   (SELECT COALESCE(sum(COALESCE((t.usage ->> 'input')::bigint, 0) + COALESCE((t.usage ->> 'output')::bigint, 0)), 0)
     FROM turns t WHERE t.submission_id = s.submission_id)::bigint,
-  s.input,
+  CASE WHEN s.when_busy = 1 AND s.input_entry > 0 THEN s.host_id::text ELSE '' END, s.when_busy = 2,
+  COALESCE((s.options::jsonb ->> 'compact')::boolean, false), s.input,
   format('status %s, phase %s, turn %s, attempts %s, stalls %s; '
       'lane state %s, due %s, epoch %s, owner %s (%s), now %s; open calls: %s',
     s.status, s.phase, s.turn, s.attempts, s.stalls, l.state, l.due_at, l.epoch, l.owner,
@@ -282,6 +284,27 @@ func (d *database) spoilt(ctx context.Context) error {
 		d.evidence.Spoiled[id] = true
 		return nil
 	})
+}
+
+func (d *database) approvals(ctx context.Context) error {
+	var a check.Approval
+	var state int16
+	var writes []int16
+	var at *float64
+	return d.each(ctx, `
+SELECT a.approval_id::text, a.call_id, a.state, COALESCE(array_agg(w.state ORDER BY w.n) FILTER (WHERE w.n > 0), '{}'),
+  min(w.at) FROM approvals a LEFT JOIN chaos.approvals w USING (approval_id) GROUP BY a.approval_id`,
+		[]any{&a.ID, &a.Call, &state, &writes, &at}, func() error {
+			a.State, a.Writes, a.Decided = approval.State(state).String(), nil, 0
+			for _, w := range writes {
+				a.Writes = append(a.Writes, approval.State(w).String())
+			}
+			if at != nil {
+				a.Decided = *at
+			}
+			d.evidence.Approvals = append(d.evidence.Approvals, a)
+			return nil
+		})
 }
 
 func sortedKeys[K ~string, V any](m map[K]V) []K {

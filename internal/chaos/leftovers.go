@@ -5,6 +5,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/pawl-dev/pawl/internal/chaos/check"
 	"github.com/pawl-dev/pawl/services/executor/journal"
@@ -44,6 +46,20 @@ func readFiles(dir string) (map[string]string, error) {
 		b, rerr := os.ReadFile(filepath.Join(dir, f.Name()))
 		err = errors.Join(err, rerr)
 		all[f.Name()] = string(b)
+	}
+	return all, err
+}
+
+// readTimes reads files of times, in seconds since this host was started.
+func readTimes(dir string) (map[string][]float64, error) {
+	files, err := readFiles(dir)
+	all := map[string][]float64{}
+	for name, text := range files {
+		for _, word := range strings.Fields(text) {
+			at, perr := strconv.ParseFloat(word, 64)
+			err = errors.Join(err, perr)
+			all[name] = append(all[name], at)
+		}
 	}
 	return all, err
 }

@@ -5,6 +5,7 @@ const (
 	laneDir     = "services/control/lane/"
 	loopDir     = "services/control/loop/"
 	postgresDir = "services/control/store/postgres/"
+	rowsDir     = "services/control/store/rows/"
 	workDir     = "services/executor/work/"
 	keeperDir   = "services/executor/keeper/"
 )
@@ -269,6 +270,66 @@ var mutants = []mutant{
 		patches: []patch{{
 			loopDir + "task.go",
 			`l.event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
+		}},
+	},
+	{
+		name: "a gate is skipped", expect: []string{"I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "gate.go", `		if v.Do != approval.DoAsk {`,
+			`		if v.Do != approval.DoAsk || v.Do == approval.DoAsk {`,
+		}},
+	},
+	{
+		name: "a call is made before anybody has decided", expect: []string{"I9"}, mix: "gates", seconds: 8,
+		seeds:   someSeeds,
+		patches: []patch{{loopDir + "await.go", `Gated: c.gate != nil,`, `Gated: false && c.gate != nil,`}},
+	},
+	{
+		name: "a decision is lost", expect: []string{"I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			rowsDir + "approval.go", `UPDATE approvals SET state = $3, decided_by`,
+			`UPDATE approvals SET state = 0 * $3, decided_by`,
+		}},
+	},
+	{
+		name: "a decision wakes nobody", expect: []string{"I1", "I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			postgresDir + "approval.go", "			if err == nil && decided {\n				_, err = tx.Exec(ctx, `INSERT",
+			"			if err == nil && decided && false {\n				_, err = tx.Exec(ctx, `INSERT",
+		}},
+	},
+	{
+		name: "an approval is decided twice", expect: []string{"I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			rowsDir + "approval.go", `approval_id = $1 AND tenant = $2 AND state = 0
+`, `approval_id = $1 AND tenant = $2
+`,
+		}},
+	},
+	{
+		name: "what nobody has allowed in time is done", expect: []string{"I9"}, mix: "gates", seconds: 12,
+		seeds: someSeeds,
+		patches: []patch{{
+			"services/control/approval/approval.go", `if ask.Rule.OnTimeout != DoAllow {`,
+			`if ask.Rule.OnTimeout == DoAsk {`,
+		}},
+	},
+	{
+		name: "a steered input is lost", expect: []string{"I10"}, mix: "inputs", seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			loopDir + "steer.go", `	s.Joins = append(s.Joins, lane.Join{SubmissionID: one.ID, InputEntry: e.Seq})
+`, `	s.Joins = append(s.Joins, lane.Join{SubmissionID: one.ID, InputEntry: e.Seq})
+	s.Entries = s.Entries[:n]
+`,
+		}},
+	},
+	{
+		name: "what has joined a submission does not settle with it", expect: []string{"I1", "I10"}, mix: "inputs",
+		seconds: 8, seeds: someSeeds,
+		patches: []patch{{
+			postgresDir + "commit_sql.go", `WHERE c.host_id = r.submission_id AND c.status + 0 = 3
+`, `WHERE c.host_id = r.submission_id AND c.status + 0 = 4
+`,
 		}},
 	},
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/chaos/check"
 )
 
@@ -24,6 +25,9 @@ type prompt struct {
 	again   bool          // the key is used again with another message
 	pause   time.Duration // before the next one
 	patient time.Duration // for one attempt
+	busy    pawlv1.WhenBusy
+	compact bool              // a summary of the conversation is asked for afterwards
+	verdict map[string]string // what is decided about its commands, by token
 }
 
 // way is how a prompt is made.
@@ -44,10 +48,11 @@ type author struct {
 	effects string // file
 	mix     mix
 	n       int
+	verdict map[string]string // of the prompt at hand
 }
 
 func newAuthor(seed uint64, session int, dir string, m mix) *author {
-	name := fmt.Sprintf("s%02d", session)
+	name := sessionName(session)
 	return &author{
 		rng: rand.New(rand.NewPCG(seed, uint64(session)+1)), session: name,
 		effects: filepath.Join(dir, name), mix: m,
@@ -62,8 +67,10 @@ func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 func (a *author) next() *prompt {
 	a.n++
 	r := a.rng
+	a.verdict = map[string]string{}
 	p := &prompt{
-		via: way(r.IntN(int(ways))), pause: between(r, 0, 400*time.Millisecond), patient: between(r, time.Second,
+		verdict: a.verdict,
+		via:     way(r.IntN(int(ways))), pause: between(r, 0, 400*time.Millisecond), patient: between(r, time.Second,
 			6*time.Second),
 		Prompt: check.Prompt{ID: fmt.Sprintf("%s.p%03d", a.session, a.n), Session: a.session},
 	}
@@ -77,6 +84,12 @@ func (a *author) next() *prompt {
 	if r.IntN(100) < a.mix.aborts {
 		p.abort, p.via = between(r, 0, 1500*time.Millisecond), viaSubmit // the other ways tell no id in time
 	}
+	if n := r.IntN(100); n < a.mix.steers {
+		p.busy = pawlv1.WhenBusy_WHEN_BUSY_STEER
+	} else if n < a.mix.steers+a.mix.interrupts {
+		p.busy = pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT
+	}
+	p.compact = r.IntN(100) < a.mix.compacts
 	var lines []string
 	if r.IntN(12) > 0 {
 		for t := range 1 + r.IntN(2) {
@@ -219,5 +232,31 @@ func (a *author) command(token string, long bool) (check.Command, string) {
 		c.Exit = 3
 		steps = append(steps, "exit 3")
 	}
+	if r.IntN(100) < a.mix.gates {
+		steps = append(a.gate(&c), steps...)
+	}
 	return c, strings.Join(steps, "; ")
+}
+
+// gatesDir is where commands about which rules ask write when they began, below the effects.
+const gatesDir = "gates"
+
+// gate makes a command one about which a rule has something to say, and decides what is decided about it. It returns
+// what the command does first.
+func (a *author) gate(c *check.Command) (first []string) {
+	n := a.rng.IntN(20)
+	some := []string{decideYes, decideYes, decideYes, decideNo, decideBoth, decideTwice}
+	switch {
+	case n < 2:
+		c.Gate = check.GateNever
+	case n < 12:
+		c.Gate = check.GateAsk
+	case n < 17:
+		c.Gate, some = check.GateSoon, append(some, decideNone, decideNone, decideNone)
+	default:
+		c.Gate, some = check.GateAnyway, append(some, decideNone, decideNone, decideNone)
+	}
+	a.verdict[c.Token] = some[a.rng.IntN(len(some))]
+	began := filepath.Join(filepath.Dir(a.effects), gatesDir, c.Token)
+	return []string{": " + c.Gate, "cut -d ' ' -f 1 /proc/uptime >> " + began}
 }

@@ -103,7 +103,7 @@ func (s *stream) find(ctx context.Context, at *replica) string {
 	defer cancel()
 	got, err := pawlv1.NewSessionServiceClient(at.conn).GetSession(ctx, &pawlv1.GetSessionRequest{
 		Session: &pawlv1.GetSessionRequest_Key{Key: &pawlv1.SessionKey{
-			Agent: agentName, Instance: instanceName,
+			Agent: agentOf(s.session), Instance: instanceName,
 			Session: s.session,
 		}},
 	})

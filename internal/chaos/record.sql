@@ -72,6 +72,14 @@ CREATE TRIGGER chaos_new AFTER INSERT ON tool_calls FOR EACH ROW EXECUTE FUNCTIO
 CREATE TRIGGER chaos_old AFTER UPDATE ON tool_calls FOR EACH ROW WHEN (NEW.state <> OLD.state)
   EXECUTE FUNCTION chaos.called();
 
+CREATE TABLE chaos.approvals (n bigserial, approval_id uuid, state smallint, at float8);
+CREATE FUNCTION chaos.decided() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+  INSERT INTO chaos.approvals (approval_id, state, at) VALUES (NEW.approval_id, NEW.state, chaos.up());
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos AFTER UPDATE ON approvals FOR EACH ROW
+  WHEN (OLD.state <> NEW.state OR OLD.decided_at IS DISTINCT FROM NEW.decided_at) EXECUTE FUNCTION chaos.decided();
+
 -- Writes to these tables fail while their names are in chaos.refused, as on a disk that is full.
 CREATE TABLE chaos.refused (name text PRIMARY KEY);
 CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN

@@ -85,6 +85,8 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	}
 	w := &witness{cluster: c, found: map[string]check.Survivor{}, seen: map[string]time.Time{}}
 	looking.Go(func() { w.watch(awake) })
+	d := &deciders{cluster: c, clients: cl, patient: patient, begun: map[string]bool{}}
+	looking.Go(func() { d.run(awake, rand.New(rand.NewPCG(o.seed, 999))) })
 	in := &injector{cluster: c, began: time.Now(), say: o.say(time.Now()), done: map[kind]int{}}
 	in.run(busy, schedule(o.seed, o.length, m))
 	<-busy.Done()
@@ -122,7 +124,7 @@ func (o *options) storm(ctx context.Context, c *cluster, rep *report) error {
 	for _, id := range sortedKeys(w.found) {
 		e.Survivors = append(e.Survivors, w.found[id])
 	}
-	e.Unheard = sortedKeys(cl.unheard)
+	e.Unheard, e.Decisions, e.Compactions = sortedKeys(cl.unheard), d.said, cl.summaries
 	rep.faults, rep.byKind = in.report()
 	return nil
 }
@@ -153,7 +155,7 @@ func (c *cluster) progress(ctx context.Context) (open, settled int, err error) {
 		return 0, 0, err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status < 2), count(*) FILTER (WHERE status = 2) FROM submissions`).Scan(&open, &settled)
+	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status <> 2), count(*) FILTER (WHERE status = 2) FROM submissions`).Scan(&open, &settled)
 	return open, settled, err
 }
 
@@ -199,6 +201,9 @@ func (c *cluster) leftovers(e *check.Evidence) (err error) {
 		return err
 	}
 	if e.Files, err = readFiles(filepath.Join(c.effects, filesDir)); err != nil {
+		return err
+	}
+	if e.Began, err = readTimes(filepath.Join(c.effects, gatesDir)); err != nil {
 		return err
 	}
 	for _, x := range c.executors {
@@ -255,6 +260,21 @@ func (r *report) print(w io.Writer) {
 		len(e.Submissions)-roots)
 	fmt.Fprintf(&b, "  settled      %s; the last %.1f s after the last fault\n", counts(outcomes), r.settled.Seconds())
 	fmt.Fprintf(&b, "  tool calls   %d: %s; %d lines of effect\n", len(e.Calls), counts(states), lines)
+	decided := map[string]int{}
+	for _, a := range e.Approvals {
+		decided[a.State]++
+	}
+	joined, summaries := 0, 0
+	for _, s := range e.Submissions {
+		if s.Host != "" {
+			joined++
+		}
+		if s.Compacts {
+			summaries++
+		}
+	}
+	fmt.Fprintf(&b, "  approvals    %d: %s; %d decisions\n", len(e.Approvals), counts(decided), len(e.Decisions))
+	fmt.Fprintf(&b, "  inputs       %d have joined what ran, %d summaries\n", joined, summaries)
 	fmt.Fprintf(&b, "  unknown      %d outcomes, shown as unknown\n", unknown)
 	fmt.Fprintf(&b, "  changes of owner %d\n", len(e.Owners))
 	fmt.Fprintf(&b, "  faults       %d\n%s", r.faults, r.byKind)

@@ -48,12 +48,15 @@ type mix struct {
 	// one in so many outages outlasts a lease, or what a cancelled call is waited for; 0 is one in four
 	long int
 	wide bool // commands last long
+	// percent of the commands about which a rule has something to say, of the prompts that join or abort what runs, and
+	// of those after which a summary is asked for
+	gates, steers, interrupts, compacts int
 }
 
 // mixes by name. The whole one is for finding what nobody thinks of, the others aim.
 var mixes = map[string]mix{
 	"all": {
-		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30,
+		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30, gates: 20, steers: 12, interrupts: 4, compacts: 5,
 		weights: map[kind]int{
 			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1,
 			executorAway: 1, keeperKill: 1, bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2,
@@ -64,6 +67,13 @@ var mixes = map[string]mix{
 	"trees": {every: time.Second, aborts: 15, huge: 100, tasks: 80, weights: map[kind]int{
 		replicaKill: 2, executorKill: 1,
 	}},
+	"gates": {every: time.Second, aborts: 15, huge: 100, tasks: 30, gates: 70, weights: map[kind]int{
+		replicaKill: 3, replicaDrain: 1, executorKill: 1, backendsKill: 1, linkCut: 1,
+	}},
+	"inputs": {
+		every: time.Second, aborts: 8, huge: 100, gates: 10, steers: 50, interrupts: 10, compacts: 15,
+		weights: map[kind]int{replicaKill: 3, replicaDrain: 1, backendsKill: 1},
+	},
 	"clocks": {every: 2 * time.Second, aborts: 10, huge: 100, tasks: 20, weights: map[kind]int{
 		clockJump: 4, databaseCrash: 1, replicaKill: 1,
 	}},

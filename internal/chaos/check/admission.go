@@ -28,14 +28,14 @@ func (c *checker) settlement() {
 			c.broken("I1", where, "settled %d times, and its outcome was written again %d times", times[s.ID],
 				again[s.ID])
 		}
-		if s.Outcome == "completed" && s.ResultEntry == 0 {
+		if s.Outcome == "completed" && s.ResultEntry == 0 && !s.Compacts {
 			c.broken("I1", where, "completed without an answer")
 		}
-		if (s.Outcome == "failed" || s.Reason == reasonUnreadable) && !c.Spoiled[s.Root] {
+		if (s.Outcome == "failed" || s.Reason == reasonUnreadable) && !c.Spoiled[c.hostOf(s).Root] {
 			c.broken("I1", where, "%s (%s), and every row of it can be read", s.Outcome, s.Reason)
 		}
-		if !s.IsRoot() {
-			continue // see trees
+		if !s.IsRoot() || s.Host != "" {
+			continue // see trees, and inputs
 		}
 		events := c.settled[s.ID]
 		switch {

@@ -26,6 +26,8 @@ func Check(e *Evidence) []Violation {
 	c.outcomes()
 	c.turns()
 	c.trees()
+	c.approvals()
+	c.inputs()
 	slices.SortStableFunc(c.found, func(a, b Violation) int { return strings.Compare(a.Invariant, b.Invariant) })
 	return c.found
 }
@@ -46,10 +48,16 @@ type checker struct {
 	pieces   map[string][]event.Event // by call: output
 	settled  map[string][]event.Event // by submission: of a sub-agent's loop its task_finished
 	started  map[string]int           // by submission: started and task_started
-	told     map[string]map[int64]int // by submission and entry: how many events tell of it
+	tells    map[string]map[int64]int // by submission and entry: how many events tell of it
 	loops    map[string][]event.Event // by submission: events whose identity is not the first one's
 	first    map[string]event.Event   // by submission
 	ofCalls  map[string][]event.Event // by submission: events of calls
+	promptOf map[string]string        // by token
+	inputOf  map[string]int64         // by prompt: the entry of its input
+	joins    map[string][]*Submission // by submission: what has joined it
+	steered  map[string]int           // by submission: how many events tell that it has joined
+	// By approval: the events that tell that it is wanted, and those of what became of it.
+	requested, ended map[string][]event.Event
 }
 
 // result is what the conversation says that a call came to.
@@ -65,18 +73,25 @@ func newChecker(e *Evidence) *checker {
 		commands: map[string]Command{}, edits: map[string]bool{}, tasks: map[string]Command{},
 		calls: map[string]*Call{}, callByID: map[string]*Call{}, results: map[string][]result{},
 		finished: map[string][]event.Event{}, pieces: map[string][]event.Event{},
-		settled: map[string][]event.Event{}, started: map[string]int{}, told: map[string]map[int64]int{},
+		settled: map[string][]event.Event{}, started: map[string]int{}, tells: map[string]map[int64]int{},
 		loops: map[string][]event.Event{}, first: map[string]event.Event{}, ofCalls: map[string][]event.Event{},
+		promptOf: map[string]string{}, inputOf: map[string]int64{}, joins: map[string][]*Submission{}, steered: map[string]int{},
+		requested: map[string][]event.Event{}, ended: map[string][]event.Event{},
 	}
 	for i := range e.Submissions {
 		s := &e.Submissions[i]
 		c.byID[s.ID] = s
 		if s.IsRoot() {
-			c.byPrompt[s.Prompt] = append(c.byPrompt[s.Prompt], s)
+			if !s.Compacts {
+				c.byPrompt[s.Prompt] = append(c.byPrompt[s.Prompt], s)
+			}
+			if s.Host != "" {
+				c.joins[s.Host] = append(c.joins[s.Host], s)
+			}
 		}
 	}
 	for _, p := range e.Prompts {
-		c.asked(p.Turns)
+		c.asked(p.ID, p.Turns)
 	}
 	for i := range e.Calls {
 		c.calls[e.Calls[i].Token], c.callByID[e.Calls[i].ID] = &e.Calls[i], &e.Calls[i]
@@ -84,6 +99,9 @@ func newChecker(e *Evidence) *checker {
 	for name, s := range e.Sessions {
 		for _, en := range s.Entries {
 			c.resultsOf(name, en)
+			if of := c.byID[en.Submission]; en.Kind == string(session.Input) && of != nil && of.IsRoot() {
+				c.inputOf[of.Prompt] = en.Seq
+			}
 		}
 		for _, g := range s.Segments {
 			for _, ev := range g.Events {
@@ -95,9 +113,10 @@ func newChecker(e *Evidence) *checker {
 }
 
 // asked notes commands, and those of the sub-agents that they ask.
-func (c *checker) asked(turns [][]Command) {
+func (c *checker) asked(prompt string, turns [][]Command) {
 	for _, turn := range turns {
 		for _, cmd := range turn {
+			c.promptOf[cmd.Token] = prompt
 			switch cmd.Tool {
 			case "":
 				c.commands[cmd.Token] = cmd
@@ -105,7 +124,7 @@ func (c *checker) asked(turns [][]Command) {
 				c.edits[cmd.Token] = true
 			case "task":
 				c.tasks[cmd.Token] = cmd
-				c.asked(cmd.Turns)
+				c.asked(prompt, cmd.Turns)
 			}
 		}
 	}
@@ -131,14 +150,18 @@ func (c *checker) event(e event.Event) {
 		c.ofCalls[e.SubmissionID] = append(c.ofCalls[e.SubmissionID], e)
 	}
 	if e.EntrySeq > 0 {
-		if c.told[e.SubmissionID] == nil {
-			c.told[e.SubmissionID] = map[int64]int{}
+		if c.tells[e.SubmissionID] == nil {
+			c.tells[e.SubmissionID] = map[int64]int{}
 		}
-		c.told[e.SubmissionID][e.EntrySeq]++
+		c.tells[e.SubmissionID][e.EntrySeq]++
 	}
 	switch e.Type {
 	case event.Started, event.TaskStarted:
 		c.started[e.SubmissionID]++
+	case event.Steered:
+		c.steered[e.Joined]++
+	case event.ApprovalRequested, event.ApprovalDecided:
+		c.approvalEvent(e)
 	case event.ToolFinished:
 		c.finished[e.Call.ID] = append(c.finished[e.Call.ID], e)
 	case event.ToolOutput:

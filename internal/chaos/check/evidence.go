@@ -2,7 +2,7 @@
 // promised. It is pure: evidence in, violations out.
 //
 //	what was asked (Prompts, Acks) ┐
-//	what the database says         ├──Check──▶ Violations, by invariant of the design (I1 to I8)
+//	what the database says         ├──Check──▶ Violations, by invariant of the design (I1 to I10)
 //	what readers, journals, files  │
 //	and processes show             ┘
 package check
@@ -34,6 +34,10 @@ type Evidence struct {
 	Survivors   []Survivor
 	Absences    []Absence
 	Crashes     []string // panics and data races in the logs
+	Approvals   []Approval
+	Decisions   []Decision
+	Began       map[string][]float64 // by token of a command about which a rule asks: when it began, see Approval
+	Compactions []string             // submissions that were acknowledged as summaries
 	// Spoiled are the submissions, by id, that may have met a row that the run has made undecodable.
 	Spoiled map[string]bool
 }
@@ -54,6 +58,7 @@ type Command struct {
 	Exit   int
 	Stays  bool        // it leaves a process in the background
 	Turns  [][]Command // of a task: what its sub-agent is asked for
+	Gate   string      // what a rule says of it, see GateNever; "" is nothing
 }
 
 // Mark is what an edit adds to its file.
@@ -82,6 +87,25 @@ type Submission struct {
 	Usage               int64  // tokens that it says it has cost, its sub-agents' included
 	Spent               int64  // tokens by the records of its own model calls
 	Where               string // for one that hangs: all that tells why
+	Host                string // what it has joined, "" for none
+	Urgent              bool   // it went before what was queued
+	Compacts            bool   // it asks for a summary of the conversation
+}
+
+// Approval is a row, with what a trigger saw of it.
+type Approval struct {
+	ID, Call string
+	State    string
+	Writes   []string // the states that were written, in order
+	Decided  float64  // when the first of them was, in seconds since this host was started
+}
+
+// Decision is what somebody wanted to decide, and was told.
+type Decision struct {
+	Approval string
+	Verdict  string // "approved" or "denied"
+	Told     string // the state that the answer told, "" while there is none
+	First    bool   // the answer said that this was the decision, and no repetition of it
 }
 
 // IsRoot reports whether it is a submission rather than a sub-agent's loop.
@@ -177,4 +201,4 @@ type Violation struct {
 }
 
 // Invariants are what is checked, in the order in which they are reported. I0 is that the programs do not crash.
-var Invariants = []string{"I0", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8"}
+var Invariants = []string{"I0", "I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "I10"}

@@ -76,7 +76,7 @@ func (c *checker) streams() {
 		if s.Lane == name {
 			c.stream(name, s)
 		}
-		next, seq := int64(1), int64(0)
+		next, seq, last, over := int64(1), int64(0), "", map[string]bool{}
 		for _, en := range s.Entries {
 			if en.Seq != next {
 				c.broken("I3", name, "entry %d comes where %d should", en.Seq, next)
@@ -87,11 +87,15 @@ func (c *checker) streams() {
 				c.broken("I3", name, "entry %d is of submission %q, which is not there", en.Seq, en.Submission)
 				continue
 			}
-			if of.Seq < seq {
+			of = c.hostOf(of)
+			if of.ID != last && over[of.ID] || of.Seq < seq && !of.Urgent {
 				c.broken("I2", name, "entry %d is of submission %d, after one of %d", en.Seq, of.Seq, seq)
 			}
-			seq = max(seq, of.Seq)
-			if n := c.told[en.Submission][en.Seq]; n == 0 {
+			if last = of.ID; !of.Urgent {
+				seq = max(seq, of.Seq)
+			}
+			over[of.ID] = true
+			if n := c.tells[of.ID][en.Seq]; n == 0 {
 				c.broken("I3", name, "no event tells of entry %d", en.Seq)
 			}
 		}

@@ -173,12 +173,9 @@ func (c *checker) depth(k *Call) int { return strings.Count(k.Session, "/") }
 // precedes reports whether the effect of one call has to come before that of another one of the same lane. Calls of
 // one turn, and all that sub-agents do for them, are in no order.
 func (c *checker) precedes(a, b *Call) bool {
-	x, y := c.rootOf(a), c.rootOf(b)
-	if x == nil || y == nil {
-		return false
-	}
-	if x.Seq != y.Seq {
-		return x.Seq < y.Seq
+	if p, q := c.promptOf[a.Token], c.promptOf[b.Token]; p != q { // inputs are in the order in which they are worked on
+		x, y := c.inputOf[p], c.inputOf[q]
+		return x != 0 && y != 0 && x < y
 	}
 	p, q := steps(a.Token), steps(b.Token)
 	for i := range min(len(p), len(q)) {

@@ -123,15 +123,19 @@ func (l *loop) fitted() ([]model.Message, *model.Memo) {
 // mayShorten reports whether a failure says that the context is too long, and something can be done about it once.
 func (l *loop) mayShorten(failed *modelFailure) bool {
 	c, last := &l.compaction, &l.conversation.last
-	e, ok := model.AsError(failed.error)
-	return ok && e.Kind == model.KindContextOverflow && c.refused != l.row.Turn &&
-		(last.Kind != session.Summary || last.Range().Why != whyOverflow)
+	return overflows(failed.error) && c.refused != l.row.Turn && (last.Kind != session.Summary || last.Range().Why != whyOverflow)
+}
+
+// overflows reports whether a model has failed because the context is too long.
+func overflows(failure error) bool {
+	e, ok := model.AsError(failure)
+	return ok && e.Kind == model.KindContextOverflow
 }
 
 // stopOf is why the loop ends when the model has failed for good.
 func (l *loop) stopOf(failed *modelFailure) Stop {
 	s := modelStop(failed.error)
-	if e, ok := model.AsError(failed.error); ok && e.Kind == model.KindContextOverflow {
+	if overflows(failed.error) {
 		s.Message += "; a shorter context was sent, and does not fit either: make the input or the instructions " +
 			"shorter, offer fewer tools, or set compaction.window of the agent"
 	}
@@ -191,7 +195,13 @@ func (l *loop) compact(ctx context.Context) error {
 	case err == nil && a.done:
 		return l.compacted(ctx, lane.Step{Turn: l.recordOf(as, req, a, "")}, told, a)
 	case errors.As(err, &failed):
-		return l.notCompacted(ctx, lane.Step{Turn: l.recordOf(as, req, a, failed.Error())}, told, failed.error)
+		s := lane.Step{Turn: l.recordOf(as, req, a, failed.Error())}
+		if to, ok := l.fallback(m, failed.error); ok && by == l.model() && !overflows(failed.error) {
+			told.Error = failed.Error()
+			l.push(l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
+			return l.switchTo(to, failed.error, s.Turn) // which is asked for the summary then
+		}
+		return l.notCompacted(ctx, s, told, failed.error)
 	case err == nil && l.end.stop != nil:
 		told.Error = "the submission ends"
 		l.push(l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
@@ -263,8 +273,7 @@ func (l *loop) changes(name string) bool {
 // shown.
 func (l *loop) notCompacted(ctx context.Context, s lane.Step, told event.Compaction, cause error) error {
 	c := &l.compaction
-	e, ok := model.AsError(cause)
-	less := ok && e.Kind == model.KindContextOverflow && c.halved < 3
+	less := overflows(cause) && c.halved < 3
 	if c.failures++; less {
 		c.halved++
 		c.again = l.row.Turn

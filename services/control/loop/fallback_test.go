@@ -292,3 +292,22 @@ func TestSignaturesStayWithTheirProvider(t *testing.T) {
 		}
 	})
 }
+
+// The next model writes the summary that the first one cannot write, and goes on.
+func TestAnotherModelWritesTheSummary(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one := modeltest.New(modeltest.Say(strings.Repeat("word ", 9_000)), modeltest.Say("fine"))
+		other := modeltest.New(modeltest.Say("## State\nall is said"))
+		b := falling(t, map[model.Ref]model.Model{first: one, second: other}, first, second)
+		b.expect(b.wait(b.submit("s", "go").ID), lane.Completed, strings.Repeat("word ", 9_000))
+		b.expect(b.wait(b.submit("s", "on").ID), lane.Completed, "fine")
+		one.Add(fails(model.KindOverloaded))
+		sub := b.wait(b.compactByHand("s", "key").ID)
+		if sub.Outcome != lane.Completed || !strings.Contains(sub.Text, "all is said") || sub.Model != second.String() {
+			t.Errorf("it settled %s %s by %s: %q", sub.Outcome, sub.Message, sub.Model, sub.Text)
+		}
+		if got := b.switches(sub.SessionID); len(got) != 1 {
+			t.Errorf("the stream tells of %q", got)
+		}
+	})
+}
