@@ -46,7 +46,8 @@ func (c *cluster) collect(ctx context.Context, e *check.Evidence) error {
 		return err
 	}
 	for _, read := range []func(context.Context) error{
-		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites, d.spoilt, d.approvals,
+		d.sessions, d.entries, d.segments, d.submissions, d.settlings, d.owners, d.calls, d.rewrites, d.spoilt,
+		d.approvals,
 	} {
 		if err := read(ctx); err != nil {
 			return fmt.Errorf("reading the evidence: %w", err)

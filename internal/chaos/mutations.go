@@ -294,8 +294,8 @@ var mutants = []mutant{
 	{
 		name: "a decision wakes nobody", expect: []string{"I1", "I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
 		patches: []patch{{
-			postgresDir + "approval.go", "			if err == nil && decided {\n				_, err = tx.Exec(ctx, `INSERT",
-			"			if err == nil && decided && false {\n				_, err = tx.Exec(ctx, `INSERT",
+			postgresDir + "approval.go", "if err == nil && decided {\n				_, err = tx.Exec(ctx, `INSERT",
+			"if err == nil && decided && false {\n				_, err = tx.Exec(ctx, `INSERT",
 		}},
 	},
 	{

@@ -56,7 +56,8 @@ type mix struct {
 // mixes by name. The whole one is for finding what nobody thinks of, the others aim.
 var mixes = map[string]mix{
 	"all": {
-		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30, gates: 20, steers: 12, interrupts: 4, compacts: 5,
+		every: 900 * time.Millisecond, aborts: 12, huge: 6, tasks: 30, gates: 20, steers: 12, interrupts: 4,
+		compacts: 5,
 		weights: map[kind]int{
 			replicaKill: 3, replicaStop: 3, replicaDrain: 2, executorKill: 3, executorStop: 2, executorDrain: 1,
 			executorAway: 1, keeperKill: 1, bothKill: 1, executorWipe: 1, executorFull: 2, backendsKill: 2,

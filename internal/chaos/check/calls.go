@@ -277,7 +277,7 @@ func (c *checker) turns() {
 		if s.Host != "" {
 			continue // what it asks for is the host's work
 		}
-		// An input that joins is what the model works on from then on: the rest of what it was asked before is left out.
+		// An input that joins is what the model works on from then on: what it was asked before is left as it is.
 		most, whole := len(turns)+1, len(c.joins[s.ID]) == 0 && s.Outcome == "completed"
 		for _, j := range c.joins[s.ID] {
 			more, _ := c.turnsOf(j)

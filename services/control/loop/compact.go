@@ -123,7 +123,8 @@ func (l *loop) fitted() ([]model.Message, *model.Memo) {
 // mayShorten reports whether a failure says that the context is too long, and something can be done about it once.
 func (l *loop) mayShorten(failed *modelFailure) bool {
 	c, last := &l.compaction, &l.conversation.last
-	return overflows(failed.error) && c.refused != l.row.Turn && (last.Kind != session.Summary || last.Range().Why != whyOverflow)
+	return overflows(failed.error) && c.refused != l.row.Turn &&
+		(last.Kind != session.Summary || last.Range().Why != whyOverflow)
 }
 
 // overflows reports whether a model has failed because the context is too long.
