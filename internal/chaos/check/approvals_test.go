@@ -104,15 +104,15 @@ func TestEveryViolationOfADecisionIsFound(t *testing.T) {
 		"somebody was, for no reason": func(e *check.Evidence) { e.Prompts["p1"].Turns[0][0].Gate = "" },
 		"of no call":                  func(e *check.Evidence) { e.Approvals[0].Call = "other" },
 		"it waits for ever":           func(e *check.Evidence) { e.Approvals[0].State = "open" },
-		"it was written twice":        func(e *check.Evidence) {
+		"it was written twice": func(e *check.Evidence) {
 			e.Approvals[0].Writes = []string{"denied", "approved"}
 		},
-		"two were told otherwise":     func(e *check.Evidence) { e.Decisions[2].Told = "denied" },
-		"two were the first":          func(e *check.Evidence) { e.Decisions[1].First = true },
-		"nobody has said so":          func(e *check.Evidence) { e.Decisions = e.Decisions[2:] },
-		"it is gone":                  func(e *check.Evidence) { e.Decisions[0].Approval = "b" },
-		"it began before":             func(e *check.Evidence) { e.Began["p1.c"][0] = 9.9 },
-		"it began, denied":            func(e *check.Evidence) {
+		"two were told otherwise": func(e *check.Evidence) { e.Decisions[2].Told = "denied" },
+		"two were the first":      func(e *check.Evidence) { e.Decisions[1].First = true },
+		"nobody has said so":      func(e *check.Evidence) { e.Decisions = e.Decisions[2:] },
+		"it is gone":              func(e *check.Evidence) { e.Decisions[0].Approval = "b" },
+		"it began before":         func(e *check.Evidence) { e.Began["p1.c"][0] = 9.9 },
+		"it began, denied": func(e *check.Evidence) {
 			refuse(e, "denied", "DENIED")
 			e.Began = gated().Began
 		},

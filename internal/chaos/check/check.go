@@ -76,7 +76,7 @@ func newChecker(e *Evidence) *checker {
 		settled: map[string][]event.Event{}, started: map[string]int{}, tells: map[string]map[int64]int{},
 		loops: map[string][]event.Event{}, first: map[string]event.Event{}, ofCalls: map[string][]event.Event{},
 		promptOf: map[string]string{}, inputOf: map[string]int64{}, joins: map[string][]*Submission{},
-		steered: map[string]int{},
+		steered:   map[string]int{},
 		requested: map[string][]event.Event{}, ended: map[string][]event.Event{},
 	}
 	for i := range e.Submissions {
