@@ -37,6 +37,13 @@ func TestModelsAreListed(t *testing.T) {
 		!json.Valid([]byte(strings.SplitN(out, "\n{", 2)[0])) && !json.Valid([]byte(out)) {
 		t.Errorf("%v, %s", err, out)
 	}
+	if !strings.Contains(out, `"search": 10`) && !strings.Contains(out, `"search":10`) {
+		t.Errorf("no price of a search: %s", out)
+	}
+	shown, _, err := invoke(t, "agents", "get", "a", "--data", data)
+	if err != nil || !regexp.MustCompile(`(?m)^fallbacks: +anthropic/claude-sonnet-4-6$`).MatchString(shown) {
+		t.Errorf("%v, %s", err, shown)
+	}
 	if strings.Contains(table+out+s.log.String(), key) {
 		t.Error("a key is told")
 	}

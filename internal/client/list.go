@@ -68,6 +68,7 @@ func agentsCommand(o *connection) *cobra.Command {
 		}
 		a := res.GetAgent()
 		return o.show(c, a, field{"name", a.GetName()}, field{"model", a.GetModel()},
+			field{"fallbacks", strings.Join(a.GetFallbacks(), ", ")},
 			field{"description", a.GetDescription()}, field{"tools", strings.Join(a.GetTools(), ", ")},
 			field{"expose", strings.Join(a.GetExpose(), ", ")}, field{"digest", a.GetDigest()})
 	}

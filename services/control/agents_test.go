@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
@@ -119,6 +123,55 @@ func TestAgentsForTenantsThatThereAreNot(t *testing.T) {
 		}
 		if want != "" && !strings.Contains(log.String(), "tenants=["+want+"]") || want == "" && log.Len() > 0 {
 			t.Errorf("%q: %s", names, log.String())
+		}
+	}
+}
+
+// speaking are models of which some speak an API that has a search.
+type speaking struct{}
+
+type speaks struct {
+	*modeltest.Scripted
+	api model.API
+}
+
+func (m speaks) API() model.API { return m.api }
+
+func (speaking) Model(ref model.Ref) (model.Model, error) {
+	api := map[string]model.API{"searches": model.APIGemini, "plain": model.APIChat}[ref.ID]
+	return speaks{modeltest.New(), api}, nil
+}
+
+// A reload that makes an agent search with a model whose API has no search says so, of fallbacks too.
+func TestAReloadWarnsOfModelsThatCannotSearch(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.md")
+	write := func(models string, search bool) {
+		text := fmt.Sprintf("---\nmodel: %s\nsearch: %v\nsandbox: none\n---\nHelp.\n", models, search)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("x/searches", true)
+	c, err := agent.Load(filepath.Dir(file), os.LookupEnv, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := agents{c, speaking{}, nil, slog.New(slog.DiscardHandler)}
+	for _, tt := range []struct {
+		models string
+		search bool
+		want   []agent.Warning
+	}{
+		{"[x/searches]", true, nil},
+		{"x/plain", false, nil},
+		{"[x/searches, x/plain]", true, []agent.Warning{{
+			Agent: "a", Message: "search: x/plain cannot search the web: its API has no search",
+		}}},
+	} {
+		write(tt.models, tt.search)
+		change := a.Reload()
+		if len(change.Problems) > 0 || !slices.Equal(change.Warnings, tt.want) {
+			t.Errorf("%s: %+v, %v, want %v", tt.models, change.Problems, change.Warnings, tt.want)
 		}
 	}
 }

@@ -278,11 +278,13 @@ func (x *Model) GetProblem() string {
 
 // ModelPrice is in US dollars per million tokens.
 type ModelPrice struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Input         float64                `protobuf:"fixed64,1,opt,name=input,proto3" json:"input,omitempty"`
-	Output        float64                `protobuf:"fixed64,2,opt,name=output,proto3" json:"output,omitempty"`
-	CacheRead     float64                `protobuf:"fixed64,3,opt,name=cache_read,json=cacheRead,proto3" json:"cache_read,omitempty"`
-	CacheWrite    float64                `protobuf:"fixed64,4,opt,name=cache_write,json=cacheWrite,proto3" json:"cache_write,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Input      float64                `protobuf:"fixed64,1,opt,name=input,proto3" json:"input,omitempty"`
+	Output     float64                `protobuf:"fixed64,2,opt,name=output,proto3" json:"output,omitempty"`
+	CacheRead  float64                `protobuf:"fixed64,3,opt,name=cache_read,json=cacheRead,proto3" json:"cache_read,omitempty"`
+	CacheWrite float64                `protobuf:"fixed64,4,opt,name=cache_write,json=cacheWrite,proto3" json:"cache_write,omitempty"`
+	// Of a thousand of the provider's own searches of the web.
+	Search        float64 `protobuf:"fixed64,5,opt,name=search,proto3" json:"search,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -345,6 +347,13 @@ func (x *ModelPrice) GetCacheWrite() float64 {
 	return 0
 }
 
+func (x *ModelPrice) GetSearch() float64 {
+	if x != nil {
+		return x.Search
+	}
+	return 0
+}
+
 var File_pawl_v1_models_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_models_proto_rawDesc = "" +
@@ -375,7 +384,7 @@ const file_pawl_v1_models_proto_rawDesc = "" +
 	"\a_windowB\r\n" +
 	"\v_max_outputB\t\n" +
 	"\a_visionB\v\n" +
-	"\t_thinking\"z\n" +
+	"\t_thinking\"\x92\x01\n" +
 	"\n" +
 	"ModelPrice\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x01R\x05input\x12\x16\n" +
@@ -383,7 +392,8 @@ const file_pawl_v1_models_proto_rawDesc = "" +
 	"\n" +
 	"cache_read\x18\x03 \x01(\x01R\tcacheRead\x12\x1f\n" +
 	"\vcache_write\x18\x04 \x01(\x01R\n" +
-	"cacheWrite2i\n" +
+	"cacheWrite\x12\x16\n" +
+	"\x06search\x18\x05 \x01(\x01R\x06search2i\n" +
 	"\fModelService\x12Y\n" +
 	"\n" +
 	"ListModels\x12\x1a.pawl.v1.ListModelsRequest\x1a\x1b.pawl.v1.ListModelsResponse\"\x12\x82\xd3\xe4\x93\x02\f\x12\n" +

@@ -2912,7 +2912,7 @@ func (x *GetImageResponse) GetImage() *Image {
 	return nil
 }
 
-// Usage is a number of tokens, and an estimate of their cost in US dollars.
+// Usage is a number of tokens and of searches, and an estimate of their cost in US dollars.
 type Usage struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Input          int64                  `protobuf:"varint,1,opt,name=input,proto3" json:"input,omitempty"`
@@ -2923,8 +2923,11 @@ type Usage struct {
 	CostOutput     float64                `protobuf:"fixed64,6,opt,name=cost_output,json=costOutput,proto3" json:"cost_output,omitempty"`
 	CostCacheRead  float64                `protobuf:"fixed64,7,opt,name=cost_cache_read,json=costCacheRead,proto3" json:"cost_cache_read,omitempty"`
 	CostCacheWrite float64                `protobuf:"fixed64,8,opt,name=cost_cache_write,json=costCacheWrite,proto3" json:"cost_cache_write,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How often the provider has searched the web itself, as far as it tells.
+	Searches      int64   `protobuf:"varint,9,opt,name=searches,proto3" json:"searches,omitempty"`
+	CostSearch    float64 `protobuf:"fixed64,10,opt,name=cost_search,json=costSearch,proto3" json:"cost_search,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
@@ -3009,6 +3012,20 @@ func (x *Usage) GetCostCacheRead() float64 {
 func (x *Usage) GetCostCacheWrite() float64 {
 	if x != nil {
 		return x.CostCacheWrite
+	}
+	return 0
+}
+
+func (x *Usage) GetSearches() int64 {
+	if x != nil {
+		return x.Searches
+	}
+	return 0
+}
+
+func (x *Usage) GetCostSearch() float64 {
+	if x != nil {
+		return x.CostSearch
 	}
 	return 0
 }
@@ -7098,7 +7115,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\tR\x06sha256\"8\n" +
 	"\x10GetImageResponse\x12$\n" +
-	"\x05image\x18\x01 \x01(\v2\x0e.pawl.v1.ImageR\x05image\"\x87\x02\n" +
+	"\x05image\x18\x01 \x01(\v2\x0e.pawl.v1.ImageR\x05image\"\xc4\x02\n" +
 	"\x05Usage\x12\x14\n" +
 	"\x05input\x18\x01 \x01(\x03R\x05input\x12\x16\n" +
 	"\x06output\x18\x02 \x01(\x03R\x06output\x12\x1d\n" +
@@ -7111,7 +7128,11 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\vcost_output\x18\x06 \x01(\x01R\n" +
 	"costOutput\x12&\n" +
 	"\x0fcost_cache_read\x18\a \x01(\x01R\rcostCacheRead\x12(\n" +
-	"\x10cost_cache_write\x18\b \x01(\x01R\x0ecostCacheWrite\"\x92\x01\n" +
+	"\x10cost_cache_write\x18\b \x01(\x01R\x0ecostCacheWrite\x12\x1a\n" +
+	"\bsearches\x18\t \x01(\x03R\bsearches\x12\x1f\n" +
+	"\vcost_search\x18\n" +
+	" \x01(\x01R\n" +
+	"costSearch\"\x92\x01\n" +
 	"\x13WatchSessionRequest\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x14\n" +

@@ -143,6 +143,7 @@ func encodeUsage(u model.Usage) *pawlv1.Usage {
 	return &pawlv1.Usage{
 		Input: u.Input, Output: u.Output, CacheRead: u.CacheRead, CacheWrite: u.CacheWrite,
 		CostInput: u.Cost.Input, CostOutput: u.Cost.Output, CostCacheRead: u.Cost.CacheRead, CostCacheWrite: u.Cost.CacheWrite,
+		Searches: u.Searches, CostSearch: u.Cost.Search,
 	}
 }
 

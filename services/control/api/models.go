@@ -51,6 +51,7 @@ func encodeModel(d model.Description) *pawlv1.Model {
 	if p := d.Info.Price; p != nil {
 		out.Price = &pawlv1.ModelPrice{
 			Input: p.Input, Output: p.Output, CacheRead: p.CacheRead, CacheWrite: p.CacheWrite,
+			Search: p.Search,
 		}
 	}
 	if d.Problem != nil {

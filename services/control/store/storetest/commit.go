@@ -15,8 +15,8 @@ import (
 )
 
 var someUsage = model.Usage{
-	Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4,
-	Cost: model.Cost{Input: .5, Output: .25, CacheRead: 1, CacheWrite: 2},
+	Input: 1, Output: 2, CacheRead: 3, CacheWrite: 4, Searches: 5,
+	Cost: model.Cost{Input: .5, Output: .25, CacheRead: 1, CacheWrite: 2, Search: 4},
 }
 
 var commitCases = []testCase{
