@@ -72,5 +72,8 @@ func (l *loop) switchTo(to model.Ref, failure error, t *lane.Turn) error {
 		return err
 	}
 	l.compaction.learned, l.compaction.refused = 0, 0 // of the other model's window
+	if l.as.def.Compacts().Model == nil {             // else the summariser is the same
+		l.compaction.failures, l.compaction.again, l.compaction.halved = 0, 0, 0
+	}
 	return nil
 }

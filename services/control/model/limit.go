@@ -20,6 +20,7 @@ const (
 // ready. Safe for concurrent use.
 type Limiter struct {
 	mu      sync.Mutex
+	began   time.Time     // when the pause did
 	until   time.Time     // of the pause
 	cause   *Error        // of the pause
 	spread  time.Duration // over which callers start after it
@@ -40,11 +41,18 @@ func (l *Limiter) pause() (until time.Time, spread time.Duration, cause *Error) 
 // Heed makes everyone wait because of e, unless a longer pause is on: for as long as the provider asked, or for a
 // while that grows when it did not say. A pause that is longer than any call waits pauses nobody: everyone who asks
 // is told the provider's own words and time.
-func (l *Limiter) Heed(e *Error) {
+func (l *Limiter) Heed(e *Error) { l.heed(e, time.Now()) }
+
+// heed is Heed for a call that asked then. Of calls that were under way together the first makes the pause grow: that
+// the others are refused too says nothing more.
+func (l *Limiter) heed(e *Error, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	d := e.RetryAfter
 	if d <= 0 {
+		if asked.Before(l.began) {
+			return
+		}
 		d = firstPause << l.strikes
 		l.strikes = min(l.strikes+1, maxStrikes)
 	}
@@ -55,7 +63,7 @@ func (l *Limiter) Heed(e *Error) {
 
 // begin makes the pause end at until, after d. The caller holds mu.
 func (l *Limiter) begin(until time.Time, d time.Duration, cause *Error) {
-	l.until, l.cause = until, cause
+	l.began, l.until, l.cause = time.Now(), until, cause
 	l.spread = min(max(d/4, minSpread), maxSpread)
 }
 
@@ -91,9 +99,10 @@ func (m *limited) Stream(ctx context.Context, req Request) iter.Seq2[Part, error
 			}
 			return
 		}
+		asked := time.Now()
 		for p, err := range m.Model.Stream(ctx, req) {
 			if err != nil {
-				m.heed(ctx, err)
+				m.heed(ctx, err, asked)
 			} else if p.Type == PartFinish {
 				m.limiter.answered()
 			}
@@ -115,7 +124,9 @@ func (m *limited) wait(ctx context.Context, yield func(Part, error) bool) (proce
 			return true, nil
 		case until.After(patience):
 			return false, cause.unavailableUntil(until)
-		case !yield(Part{Type: PartWaiting, Waiting: &Waiting{Reason: WaitRateLimit, Until: until, Err: cause}}, nil):
+		}
+		m.limiter.publish(ctx) // should that have failed
+		if !yield(Part{Type: PartWaiting, Waiting: &Waiting{Reason: WaitRateLimit, Until: until, Err: cause}}, nil) {
 			return false, nil
 		}
 		if err := sleep(ctx, time.Until(until)+rand.N(spread)); err != nil {
@@ -125,10 +136,10 @@ func (m *limited) wait(ctx context.Context, yield func(Part, error) bool) (proce
 }
 
 // heed pauses everyone for an error that is about everyone. An overloaded provider is one only if it says for how long.
-func (m *limited) heed(ctx context.Context, err error) {
+func (m *limited) heed(ctx context.Context, err error, asked time.Time) {
 	e, ok := AsError(err)
 	if ok && (e.Kind == KindRateLimited || e.Kind == KindOverloaded && e.RetryAfter > 0) {
-		m.limiter.Heed(e)
+		m.limiter.heed(e, asked)
 		m.limiter.publish(ctx)
 	}
 }

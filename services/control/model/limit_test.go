@@ -196,3 +196,28 @@ func TestASilentProviderIsWaitedFor(t *testing.T) {
 		}
 	})
 }
+
+// Calls that are under way together are refused together, which is one refusal.
+func TestABurstOfRateLimitsIsOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l model.Limiter
+		start := time.Now()
+		slow := modeltest.Fail(rateLimited(0))
+		for i := range slow {
+			slow[i].Wait = 100 * time.Millisecond
+		}
+		m := model.Limited(modeltest.Always(slow), &l)
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() { _, _ = mustRead(t, m) })
+		}
+		all.Wait()
+		w, err := waits(t.Context(), model.Limited(modeltest.New(modeltest.Say("x")), &l))
+		if err != nil || len(w) != 1 || time.Until(w[0].Until) > 0 || time.Since(w[0].Until) > time.Second {
+			t.Fatalf("%+v, %v", w, err)
+		}
+		if held := w[0].Until.Sub(start); held > 2*time.Second {
+			t.Errorf("after one burst calls are held back for %s", held)
+		}
+	})
+}

@@ -64,6 +64,7 @@ type peers struct {
 	next    time.Time     // when the row may be read again
 	looking chan struct{} // closed when the look that goes on is over; nil when none does
 	written time.Time     // the end of the pause that is in the row
+	again   time.Time     // when the row may be written again, after that has failed
 }
 
 // shares is where the pauses of other replicas are; nil for nowhere.
@@ -119,7 +120,8 @@ func (l *Limiter) look(ctx context.Context) {
 	}
 }
 
-// publish tells other replicas of the pause that is on, if it ends later than they know.
+// publish tells other replicas of the pause that is on, if it ends later than they know. Should that fail, those who
+// wait for the pause try again, at most once a second.
 func (l *Limiter) publish(ctx context.Context) {
 	s := l.peers.shares()
 	if s == nil {
@@ -127,7 +129,8 @@ func (l *Limiter) publish(ctx context.Context) {
 	}
 	l.mu.Lock()
 	until, before := l.until, l.peers.written
-	if l.cause == nil || !until.After(before.Add(alike)) || !until.After(time.Now()) {
+	now := time.Now()
+	if l.cause == nil || !until.After(before.Add(alike)) || !until.After(now) || now.Before(l.peers.again) {
 		l.mu.Unlock()
 		return
 	}
@@ -145,6 +148,6 @@ func (l *Limiter) publish(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.peers.written.Equal(until) {
-		l.peers.written = before // the next one that grows is written
+		l.peers.written, l.peers.again = before, time.Now().Add(lookEvery)
 	}
 }

@@ -163,3 +163,35 @@ func TestADatabaseThatDoesNotAnswerChangesNothing(t *testing.T) {
 		})
 	}
 }
+
+// A pause that could not be written is written by whoever waits for it, once the database answers.
+func TestAPauseThatWasNotWrittenIsNotForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &board{ends: map[string]time.Time{}, err: errors.New("away")}
+		log := slog.New(slog.DiscardHandler)
+		first := replica(t, b, log, modeltest.Fail(rateLimited(time.Minute)), modeltest.Say("x"))
+		second := replica(t, b, log, modeltest.Say("x"))
+		if _, err := limits(t, first); err == nil {
+			t.Fatal("no error")
+		}
+		start := time.Now()
+		b.mu.Lock()
+		b.err = nil
+		b.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		var all sync.WaitGroup
+		defer all.Wait()
+		all.Go(func() {
+			if w, err := limits(t, first); err != nil || len(w) != 1 {
+				t.Errorf("%+v, %v", w, err)
+			}
+		})
+		synctest.Wait()
+		if w, err := limits(t, second); err != nil || len(w) != 1 || time.Since(start) < time.Minute {
+			t.Errorf("%+v, %v after %s", w, err, time.Since(start))
+		}
+		if b.writes != 2 {
+			t.Errorf("the pause was written %d times", b.writes)
+		}
+	})
+}
