@@ -52,11 +52,20 @@ func TestPromptWithContent(t *testing.T) {
 		t.Errorf("printed %q, said %q, %v", out, said, err)
 	}
 	_, said, err = run("prompt", "shell", "say: hi", "--image", schema)
-	if err == nil || !strings.Contains(said, "images[0]: it is neither PNG, JPEG, GIF nor WebP") {
+	if err == nil || !strings.Contains(said, "--image "+schema+": it is neither PNG, JPEG, GIF nor WebP") {
 		t.Errorf("of no image is said %q, %v", said, err)
 	}
 	_, said, err = run("prompt", "shell", "say: hi", "--result-schema", picture)
 	if err == nil || !strings.Contains(said, "is no JSON Schema") {
 		t.Errorf("of no schema is said %q, %v", said, err)
+	}
+	wrong := named("wrong.json", []byte(`{"type": "text"}`))
+	_, said, err = run("prompt", "shell", "say: hi", "--result-schema", wrong)
+	if err == nil || !strings.Contains(said, "--result-schema "+wrong+": type: must be ") {
+		t.Errorf("of a wrong schema is said %q, %v", said, err)
+	}
+	_, said, err = run("prompt", "shell", "say: hi", "--file", "a", "--file", " ")
+	if err == nil || !strings.Contains(said, "--file  : a path must not be blank") {
+		t.Errorf("of no file is said %q, %v", said, err)
 	}
 }

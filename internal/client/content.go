@@ -1,14 +1,18 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/structpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/cli"
 )
 
 // content is what a prompt has beside its message.
@@ -25,6 +29,34 @@ func (c *content) flags(f *pflag.FlagSet) {
 		"`PATH`: file in the workspace that the message refers to; may be given 100 times")
 	f.StringVar(&c.schema, "result-schema", "",
 		"`FILE`: JSON Schema of the result that the agent has to end with; the result is printed as JSON")
+}
+
+// ofContent is how the control plane names a part of what a prompt has beside its message.
+var ofContent = regexp.MustCompile(`^(?:(images|files)\[(\d+)\]|result_schema):`)
+
+// named is an error about what was named on the command line as it was named there.
+func (c *content) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	found := ofContent.FindStringSubmatch(text)
+	if found == nil {
+		return err
+	}
+	i, _ := strconv.Atoi(found[2]) // digits only, or none
+	typed := ""
+	switch {
+	case found[1] == "images" && i < len(c.images):
+		typed = "--image " + c.images[i]
+	case found[1] == "files" && i < len(c.files):
+		typed = "--file " + c.files[i]
+	case found[1] == "" && c.schema != "":
+		typed = "--result-schema " + c.schema
+	default:
+		return err
+	}
+	return cli.WithCode(errors.New(typed+":"+text[len(found[0]):]), cli.Code(err))
 }
 
 // add reads what is named and adds it to a request.

@@ -65,7 +65,7 @@ func promptCommand(o *connection) *cobra.Command {
 			case interrupt:
 				req.WhenBusy = pawlv1.WhenBusy_WHEN_BUSY_INTERRUPT
 			}
-			return o.prompt(c, req, verbose)
+			return with.named(o.prompt(c, req, verbose))
 		},
 	})
 	o.flags(c)

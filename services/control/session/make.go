@@ -171,7 +171,10 @@ func (s *Service) Fork(ctx context.Context, f Fork) (made Session, moved bool, e
 	if f.At == 0 && !f.Rewinds {
 		f.At, f.Whole = from.EntryHead, true
 	}
-	if f.At < 0 || f.At > from.EntryHead {
+	switch {
+	case from.EntryHead == 0 && f.At != 0:
+		return made, false, ErrCut.With("the session has no entry %d: it has none yet", f.At)
+	case f.At < 0 || f.At > from.EntryHead:
 		return made, false, ErrCut.With("the session has no entry %d: its entries are 1 to %d", f.At, from.EntryHead)
 	}
 	if !f.Rewinds {

@@ -71,7 +71,8 @@ func (t *Tables) CreateSession(ctx context.Context, n session.New) (s session.Se
 		}
 		s, err = t.byKey(ctx, p, n.Key)
 		if err == nil && s.ID != id && !n.Same(s) {
-			err = session.ErrExists.With("%v: UpdateSession changes its labels and its metadata", session.ErrExists)
+			err = session.ErrExists.With("there is a session of this name already, with other labels or other " +
+				"metadata: use that, or change what it has")
 		}
 		created = created || s.ID == id // by an earlier try
 		return err
