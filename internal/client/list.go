@@ -67,9 +67,14 @@ func agentsCommand(o *connection) *cobra.Command {
 			return err
 		}
 		a := res.GetAgent()
+		var plugins []string
+		for _, p := range a.GetPlugins() {
+			plugins = append(plugins, strings.TrimSpace(p.GetName()+" "+p.GetVersion()))
+		}
 		return o.show(c, a, field{"name", a.GetName()}, field{"model", a.GetModel()},
 			field{"fallbacks", strings.Join(a.GetFallbacks(), ", ")},
 			field{"description", a.GetDescription()}, field{"tools", strings.Join(a.GetTools(), ", ")},
+			field{"skills", strings.Join(a.GetSkills(), ", ")}, field{"plugins", strings.Join(plugins, ", ")},
 			field{"expose", strings.Join(a.GetExpose(), ", ")}, field{"digest", a.GetDigest()})
 	}
 	reload := o.calls("reload", "Read the agent files again", o.reload)
@@ -100,7 +105,11 @@ func (o *connection) reload(c *cobra.Command, conn *grpc.ClientConn, _ []string)
 		fmt.Fprintf(c.ErrOrStderr(), "%s (%s)\n", cli.Visible(p.GetMessage()), kept)
 	}
 	for _, w := range res.GetWarnings() {
-		fmt.Fprintf(c.ErrOrStderr(), "warning: agent %s: %s\n", cli.Visible(w.GetAgent()), cli.Visible(w.GetMessage()))
+		of := "a plugin"
+		if w.GetAgent() != "" {
+			of = "agent " + w.GetAgent()
+		}
+		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", cli.Visible(of), cli.Visible(w.GetMessage()))
 	}
 	if err == nil && len(res.GetProblems()) > 0 {
 		err = errBroken

@@ -36,8 +36,16 @@ func (a agents) Reload() agent.Change {
 	for _, p := range c.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
 	}
-	c.Warnings = slices.Concat(a.modelless(), a.searchless(), a.tenantless(), a.impatient())
+	a.partless()
+	c.Warnings = slices.Concat(c.Warnings, a.modelless(), a.searchless(), a.tenantless(), a.impatient())
 	return c
+}
+
+// partless logs what of plugins cannot be used.
+func (a agents) partless() {
+	for _, w := range a.Catalogue.Warnings() {
+		a.log.Warn("a part of a plugin cannot be used", "error", w.Message)
+	}
 }
 
 // modelless tells of agents whose prompts will fail because their models cannot be asked.
@@ -131,6 +139,7 @@ func (a agents) tenantless() (all []agent.Warning) {
 
 // onSignal tells of what it starts with, and reloads at each signal until ctx ends.
 func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
+	a.partless()
 	a.tenantless() // logs it
 	a.impatient()
 	for {

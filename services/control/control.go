@@ -180,9 +180,10 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.fleet.SharedNone = p.SharedNone
 	pinned := newPins(p.Agents, p.Store)
 	out := &sender{}
+	host := out.files()
 	p.loops = loop.NewRunner(loop.Deps{
 		Store: p.Store, Events: p.events, Models: p.Models, Agents: pinned, Fleet: p.fleet, Executors: out, Slots: out,
-		Workspaces: out.files(), Sources: p.sources(),
+		Workspaces: host, Sources: p.sources(host),
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
 	p.worker = lane.NewWorker(lane.Deps{

@@ -16,21 +16,26 @@ import (
 	"github.com/pawl-dev/pawl/services/control/mcp/stdio"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/webfetch"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
-// sources are those of the tools that agents are offered, in the order in which models are told of them.
-func (p *plane) sources() []loop.Source {
+// sources are those of the tools that agents are offered, in the order in which models are told of them. files are
+// those of executors.
+func (p *plane) sources(files workspace.Files) []loop.Source {
 	p.servers = hub.New(hub.Deps{Lookup: p.Lookup, Client: p.Egress, Version: p.Version, Log: p.Log})
 	web, err := tool.NewSet(webfetch.New(p.WebFetch, p.Egress))
 	if err != nil {
 		panic(err) // it is one tool
 	}
-	p.beside = stdio.New(beside{p}, p.Lookup, p.Log)
+	p.beside = stdio.New(beside{p, files}, p.Lookup, p.Log)
 	return append(loop.Sources(), loop.Fixed(web), p.servers, p.beside)
 }
 
 // beside is executors as the source of their MCP servers' tools sees them.
-type beside struct{ *plane }
+type beside struct {
+	*plane
+	files workspace.Files
+}
 
 // Place implements stdio.Executors.
 func (b beside) Place(ctx context.Context, of loop.Offer) (executor string, ok bool, err error) {
@@ -46,6 +51,12 @@ func (b beside) Place(ctx context.Context, of loop.Offer) (executor string, ok b
 		return "", false, nil
 	}
 	return e.ID, ok, err
+}
+
+// Put implements stdio.Executors.
+func (b beside) Put(ctx context.Context, executor string, f workspace.Folder) error {
+	_, err := workspace.Put(ctx, b.files, workspace.Place{Executor: executor}, f)
+	return err
 }
 
 // Ask implements stdio.Executors.

@@ -235,7 +235,11 @@ type Agent struct {
 	// Surfaces over which it can be prompted: http, websocket.
 	Expose []string `protobuf:"bytes,6,rep,name=expose,proto3" json:"expose,omitempty"`
 	// Models that are asked when the first cannot be, in this order; each is provider/model.
-	Fallbacks     []string `protobuf:"bytes,7,rep,name=fallbacks,proto3" json:"fallbacks,omitempty"`
+	Fallbacks []string `protobuf:"bytes,7,rep,name=fallbacks,proto3" json:"fallbacks,omitempty"`
+	// Names of its skills, those of plugins included.
+	Skills []string `protobuf:"bytes,8,rep,name=skills,proto3" json:"skills,omitempty"`
+	// Plugins that it has, by name. What they bring is among its skills and tools.
+	Plugins       []*AgentPlugin `protobuf:"bytes,9,rep,name=plugins,proto3" json:"plugins,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -319,6 +323,83 @@ func (x *Agent) GetFallbacks() []string {
 	return nil
 }
 
+func (x *Agent) GetSkills() []string {
+	if x != nil {
+		return x.Skills
+	}
+	return nil
+}
+
+func (x *Agent) GetPlugins() []*AgentPlugin {
+	if x != nil {
+		return x.Plugins
+	}
+	return nil
+}
+
+// AgentPlugin is a plugin that an agent has.
+type AgentPlugin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// As the plugin says itself.
+	Version string `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	// SHA-256 of what it brings, in hex.
+	Digest        string `protobuf:"bytes,3,opt,name=digest,proto3" json:"digest,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AgentPlugin) Reset() {
+	*x = AgentPlugin{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AgentPlugin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AgentPlugin) ProtoMessage() {}
+
+func (x *AgentPlugin) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AgentPlugin.ProtoReflect.Descriptor instead.
+func (*AgentPlugin) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AgentPlugin) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *AgentPlugin) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *AgentPlugin) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
 // ReloadAgentsRequest asks a replica to read its agent files again.
 type ReloadAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +409,7 @@ type ReloadAgentsRequest struct {
 
 func (x *ReloadAgentsRequest) Reset() {
 	*x = ReloadAgentsRequest{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	mi := &file_pawl_v1_agents_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -340,7 +421,7 @@ func (x *ReloadAgentsRequest) String() string {
 func (*ReloadAgentsRequest) ProtoMessage() {}
 
 func (x *ReloadAgentsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[5]
+	mi := &file_pawl_v1_agents_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -353,7 +434,7 @@ func (x *ReloadAgentsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadAgentsRequest.ProtoReflect.Descriptor instead.
 func (*ReloadAgentsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{5}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{6}
 }
 
 // ReloadAgentsResponse says what has changed. Names are sorted.
@@ -364,7 +445,8 @@ type ReloadAgentsResponse struct {
 	Removed []string               `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
 	// Files that are broken. The others are in use.
 	Problems []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
-	// Agents that are in force and of no use as things are: the model cannot be asked, or the tenants are not there.
+	// Agents that are in force and of no use as things are: the model cannot be asked, or the tenants are not there. And
+	// parts of plugins that cannot be used.
 	Warnings      []*AgentWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -372,7 +454,7 @@ type ReloadAgentsResponse struct {
 
 func (x *ReloadAgentsResponse) Reset() {
 	*x = ReloadAgentsResponse{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[6]
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -384,7 +466,7 @@ func (x *ReloadAgentsResponse) String() string {
 func (*ReloadAgentsResponse) ProtoMessage() {}
 
 func (x *ReloadAgentsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[6]
+	mi := &file_pawl_v1_agents_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -397,7 +479,7 @@ func (x *ReloadAgentsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadAgentsResponse.ProtoReflect.Descriptor instead.
 func (*ReloadAgentsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{6}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ReloadAgentsResponse) GetAdded() []string {
@@ -435,11 +517,12 @@ func (x *ReloadAgentsResponse) GetWarnings() []*AgentWarning {
 	return nil
 }
 
-// AgentWarning is why an agent is of no use as things are.
+// AgentWarning is why an agent is of no use as things are, or what of a plugin cannot be used.
 type AgentWarning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Agent string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What is missing, and what to do.
+	// Empty for a plugin.
+	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
+	// What is missing or wrong, and what to do.
 	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -447,7 +530,7 @@ type AgentWarning struct {
 
 func (x *AgentWarning) Reset() {
 	*x = AgentWarning{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +542,7 @@ func (x *AgentWarning) String() string {
 func (*AgentWarning) ProtoMessage() {}
 
 func (x *AgentWarning) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[7]
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +555,7 @@ func (x *AgentWarning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentWarning.ProtoReflect.Descriptor instead.
 func (*AgentWarning) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{7}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AgentWarning) GetAgent() string {
@@ -494,7 +577,7 @@ type AgentProblem struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name of the agent that the file defines, empty for a directory, and for a file of another part of the project.
 	Agent string `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"`
-	// What is wrong, one line for each problem: file, line, key, and what would be right.
+	// What is wrong, one line for each problem: file, line, column, key, and what would be right.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	// The agent, or the part, keeps an earlier good definition. When false there is none: the agent cannot be prompted,
 	// and no agent that names the part can be loaded.
@@ -505,7 +588,7 @@ type AgentProblem struct {
 
 func (x *AgentProblem) Reset() {
 	*x = AgentProblem{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	mi := &file_pawl_v1_agents_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -517,7 +600,7 @@ func (x *AgentProblem) String() string {
 func (*AgentProblem) ProtoMessage() {}
 
 func (x *AgentProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	mi := &file_pawl_v1_agents_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -530,7 +613,7 @@ func (x *AgentProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentProblem.ProtoReflect.Descriptor instead.
 func (*AgentProblem) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AgentProblem) GetAgent() string {
@@ -569,7 +652,7 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x0fGetAgentRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\"8\n" +
 	"\x10GetAgentResponse\x12$\n" +
-	"\x05agent\x18\x01 \x01(\v2\x0e.pawl.v1.AgentR\x05agent\"\xb7\x01\n" +
+	"\x05agent\x18\x01 \x01(\v2\x0e.pawl.v1.AgentR\x05agent\"\xff\x01\n" +
 	"\x05Agent\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12\x14\n" +
@@ -577,7 +660,13 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x05tools\x18\x04 \x03(\tR\x05tools\x12\x16\n" +
 	"\x06digest\x18\x05 \x01(\tR\x06digest\x12\x16\n" +
 	"\x06expose\x18\x06 \x03(\tR\x06expose\x12\x1c\n" +
-	"\tfallbacks\x18\a \x03(\tR\tfallbacks\"\x15\n" +
+	"\tfallbacks\x18\a \x03(\tR\tfallbacks\x12\x16\n" +
+	"\x06skills\x18\b \x03(\tR\x06skills\x12.\n" +
+	"\aplugins\x18\t \x03(\v2\x14.pawl.v1.AgentPluginR\aplugins\"S\n" +
+	"\vAgentPlugin\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
+	"\x06digest\x18\x03 \x01(\tR\x06digest\"\x15\n" +
 	"\x13ReloadAgentsRequest\"\xc6\x01\n" +
 	"\x14ReloadAgentsResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
@@ -611,34 +700,36 @@ func file_pawl_v1_agents_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_agents_proto_rawDescData
 }
 
-var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_pawl_v1_agents_proto_goTypes = []any{
 	(*ListAgentsRequest)(nil),    // 0: pawl.v1.ListAgentsRequest
 	(*ListAgentsResponse)(nil),   // 1: pawl.v1.ListAgentsResponse
 	(*GetAgentRequest)(nil),      // 2: pawl.v1.GetAgentRequest
 	(*GetAgentResponse)(nil),     // 3: pawl.v1.GetAgentResponse
 	(*Agent)(nil),                // 4: pawl.v1.Agent
-	(*ReloadAgentsRequest)(nil),  // 5: pawl.v1.ReloadAgentsRequest
-	(*ReloadAgentsResponse)(nil), // 6: pawl.v1.ReloadAgentsResponse
-	(*AgentWarning)(nil),         // 7: pawl.v1.AgentWarning
-	(*AgentProblem)(nil),         // 8: pawl.v1.AgentProblem
+	(*AgentPlugin)(nil),          // 5: pawl.v1.AgentPlugin
+	(*ReloadAgentsRequest)(nil),  // 6: pawl.v1.ReloadAgentsRequest
+	(*ReloadAgentsResponse)(nil), // 7: pawl.v1.ReloadAgentsResponse
+	(*AgentWarning)(nil),         // 8: pawl.v1.AgentWarning
+	(*AgentProblem)(nil),         // 9: pawl.v1.AgentProblem
 }
 var file_pawl_v1_agents_proto_depIdxs = []int32{
 	4, // 0: pawl.v1.ListAgentsResponse.agents:type_name -> pawl.v1.Agent
 	4, // 1: pawl.v1.GetAgentResponse.agent:type_name -> pawl.v1.Agent
-	8, // 2: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
-	7, // 3: pawl.v1.ReloadAgentsResponse.warnings:type_name -> pawl.v1.AgentWarning
-	0, // 4: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
-	2, // 5: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
-	5, // 6: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
-	1, // 7: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
-	3, // 8: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
-	6, // 9: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
-	7, // [7:10] is the sub-list for method output_type
-	4, // [4:7] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	5, // 2: pawl.v1.Agent.plugins:type_name -> pawl.v1.AgentPlugin
+	9, // 3: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
+	8, // 4: pawl.v1.ReloadAgentsResponse.warnings:type_name -> pawl.v1.AgentWarning
+	0, // 5: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
+	2, // 6: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
+	6, // 7: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
+	1, // 8: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
+	3, // 9: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
+	7, // 10: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
+	8, // [8:11] is the sub-list for method output_type
+	5, // [5:8] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_agents_proto_init() }
@@ -652,7 +743,7 @@ func file_pawl_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_agents_proto_rawDesc), len(file_pawl_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

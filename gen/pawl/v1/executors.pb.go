@@ -316,7 +316,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27, 0}
 }
 
 // ConnectRequest is one frame from an executor to control.
@@ -2527,7 +2527,9 @@ type McpRequest struct {
 	// list the executor reads all pages.
 	Method string `protobuf:"bytes,6,opt,name=method,proto3" json:"method,omitempty"`
 	// Parameters of the method, JSON.
-	Params        []byte `protobuf:"bytes,7,opt,name=params,proto3" json:"params,omitempty"`
+	Params []byte `protobuf:"bytes,7,opt,name=params,proto3" json:"params,omitempty"`
+	// Set for a server of a plugin.
+	Plugin        *McpPlugin `protobuf:"bytes,8,opt,name=plugin,proto3" json:"plugin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2611,6 +2613,81 @@ func (x *McpRequest) GetParams() []byte {
 	return nil
 }
 
+func (x *McpRequest) GetPlugin() *McpPlugin {
+	if x != nil {
+		return x.Plugin
+	}
+	return nil
+}
+
+// McpPlugin is the plugin that a server is of, in the format of agent-plugins.org. The executor replaces
+// ${PLUGIN_ROOT} and ${PLUGIN_DATA} by absolute paths, once, in McpRequest.args, McpRequest.cwd and env. The server has
+// both as variables, too. A program that begins with ./ is in the plugin. A cwd that begins with ./ is in the plugin,
+// and without one the server runs at its root. A cwd outside of both directories fails with INVALID_ARG.
+type McpPlugin struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Directory with the plugin's files, where control has put them. A leading ~/ is the home directory of the sandbox's
+	// user.
+	Root string `protobuf:"bytes,1,opt,name=root,proto3" json:"root,omitempty"`
+	// Directory for what its servers keep. The executor makes it.
+	Data string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	// Environment variables over Execute.env.
+	Env           map[string]string `protobuf:"bytes,3,rep,name=env,proto3" json:"env,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *McpPlugin) Reset() {
+	*x = McpPlugin{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *McpPlugin) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*McpPlugin) ProtoMessage() {}
+
+func (x *McpPlugin) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use McpPlugin.ProtoReflect.Descriptor instead.
+func (*McpPlugin) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *McpPlugin) GetRoot() string {
+	if x != nil {
+		return x.Root
+	}
+	return ""
+}
+
+func (x *McpPlugin) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *McpPlugin) GetEnv() map[string]string {
+	if x != nil {
+		return x.Env
+	}
+	return nil
+}
+
 // Input carries the content of a chunked WriteFile, or the input of a command, in order from offset 0. Control sends it
 // after Execute, without waiting for Accepted, and at most Welcome.window bytes beyond the last InputAck. The executor
 // answers with InputAck. It drops Input of a call that it does not have. It fails the call when an offset is missing or
@@ -2632,7 +2709,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2644,7 +2721,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2657,7 +2734,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Input) GetCallId() string {
@@ -2708,7 +2785,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2720,7 +2797,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2733,7 +2810,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2770,7 +2847,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2782,7 +2859,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2795,7 +2872,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2853,7 +2930,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2865,7 +2942,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2878,7 +2955,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -2934,7 +3011,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2946,7 +3023,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2959,7 +3036,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Output) GetCallId() string {
@@ -3023,7 +3100,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3035,7 +3112,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3048,7 +3125,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Result) GetCallId() string {
@@ -3292,7 +3369,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3381,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3394,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Failure) GetReason() string {
@@ -3347,7 +3424,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3359,7 +3436,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3372,7 +3449,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -3413,7 +3490,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3502,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3515,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -3500,7 +3577,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3512,7 +3589,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3525,7 +3602,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -3545,7 +3622,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3557,7 +3634,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3570,7 +3647,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -3589,7 +3666,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3601,7 +3678,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3614,7 +3691,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 // Captured is the beginning and the end of what a command wrote to one stream.
@@ -3635,7 +3712,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3647,7 +3724,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3660,7 +3737,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -3728,7 +3805,7 @@ type ExecResult struct {
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3740,7 +3817,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3753,7 +3830,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3860,7 +3937,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3872,7 +3949,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3885,7 +3962,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -3980,7 +4057,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4069,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4082,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -4044,7 +4121,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4056,7 +4133,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4069,7 +4146,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -4107,7 +4184,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4119,7 +4196,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4132,7 +4209,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -4173,7 +4250,7 @@ type CallToolResult struct {
 
 func (x *CallToolResult) Reset() {
 	*x = CallToolResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4185,7 +4262,7 @@ func (x *CallToolResult) String() string {
 func (*CallToolResult) ProtoMessage() {}
 
 func (x *CallToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4198,7 +4275,7 @@ func (x *CallToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolResult.ProtoReflect.Descriptor instead.
 func (*CallToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *CallToolResult) GetText() string {
@@ -4247,7 +4324,7 @@ type McpResult struct {
 
 func (x *McpResult) Reset() {
 	*x = McpResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4259,7 +4336,7 @@ func (x *McpResult) String() string {
 func (*McpResult) ProtoMessage() {}
 
 func (x *McpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4272,7 +4349,7 @@ func (x *McpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpResult.ProtoReflect.Descriptor instead.
 func (*McpResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *McpResult) GetMethod() string {
@@ -4326,7 +4403,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4338,7 +4415,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4351,7 +4428,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Progress) GetCallId() string {
@@ -4394,7 +4471,7 @@ type McpChanged struct {
 
 func (x *McpChanged) Reset() {
 	*x = McpChanged{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4406,7 +4483,7 @@ func (x *McpChanged) String() string {
 func (*McpChanged) ProtoMessage() {}
 
 func (x *McpChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4419,7 +4496,7 @@ func (x *McpChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpChanged.ProtoReflect.Descriptor instead.
 func (*McpChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *McpChanged) GetServerId() string {
@@ -4451,7 +4528,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4463,7 +4540,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4476,7 +4553,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Attach) GetCallId() string {
@@ -4539,7 +4616,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4551,7 +4628,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4564,7 +4641,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -4607,7 +4684,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4619,7 +4696,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4632,7 +4709,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -4675,7 +4752,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4687,7 +4764,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4700,7 +4777,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -4724,7 +4801,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4736,7 +4813,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4749,7 +4826,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -4786,7 +4863,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4798,7 +4875,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4811,7 +4888,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -4846,7 +4923,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4858,7 +4935,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4871,7 +4948,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -4913,7 +4990,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4925,7 +5002,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4938,7 +5015,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
 }
 
 // ListExecutorsRequest asks for a page of executors.
@@ -4954,7 +5031,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4966,7 +5043,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4979,7 +5056,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *ListExecutorsRequest) GetPageSize() int32 {
@@ -5008,7 +5085,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5020,7 +5097,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5033,7 +5110,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -5060,7 +5137,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[55]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5072,7 +5149,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[55]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5085,7 +5162,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -5105,7 +5182,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[56]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5117,7 +5194,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[56]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5130,7 +5207,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -5168,7 +5245,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5180,7 +5257,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5193,7 +5270,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -5299,7 +5376,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[61]
+	mi := &file_pawl_v1_executors_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5388,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[61]
+	mi := &file_pawl_v1_executors_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5401,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -5525,7 +5602,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\";\n" +
 	"\bCallTool\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
-	"\targs_json\x18\x02 \x01(\tR\bargsJson\"\xad\x01\n" +
+	"\targs_json\x18\x02 \x01(\tR\bargsJson\"\xd9\x01\n" +
 	"\n" +
 	"McpRequest\x12\x1b\n" +
 	"\tserver_id\x18\x01 \x01(\tR\bserverId\x12\x12\n" +
@@ -5534,7 +5611,15 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04args\x18\x04 \x03(\tR\x04args\x12\x10\n" +
 	"\x03cwd\x18\x05 \x01(\tR\x03cwd\x12\x16\n" +
 	"\x06method\x18\x06 \x01(\tR\x06method\x12\x16\n" +
-	"\x06params\x18\a \x01(\fR\x06params\"x\n" +
+	"\x06params\x18\a \x01(\fR\x06params\x12*\n" +
+	"\x06plugin\x18\b \x01(\v2\x12.pawl.v1.McpPluginR\x06plugin\"\x9a\x01\n" +
+	"\tMcpPlugin\x12\x12\n" +
+	"\x04root\x18\x01 \x01(\tR\x04root\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\tR\x04data\x12-\n" +
+	"\x03env\x18\x03 \x03(\v2\x1b.pawl.v1.McpPlugin.EnvEntryR\x03env\x1a6\n" +
+	"\bEnvEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"x\n" +
 	"\x05Input\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x03R\x06offset\x12\x12\n" +
@@ -5799,7 +5884,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 63)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -5829,80 +5914,82 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*Glob)(nil),                  // 25: pawl.v1.Glob
 	(*CallTool)(nil),              // 26: pawl.v1.CallTool
 	(*McpRequest)(nil),            // 27: pawl.v1.McpRequest
-	(*Input)(nil),                 // 28: pawl.v1.Input
-	(*InputAck)(nil),              // 29: pawl.v1.InputAck
-	(*Accepted)(nil),              // 30: pawl.v1.Accepted
-	(*Rejected)(nil),              // 31: pawl.v1.Rejected
-	(*Output)(nil),                // 32: pawl.v1.Output
-	(*Result)(nil),                // 33: pawl.v1.Result
-	(*Failure)(nil),               // 34: pawl.v1.Failure
-	(*FileResult)(nil),            // 35: pawl.v1.FileResult
-	(*StatResult)(nil),            // 36: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 37: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 38: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 39: pawl.v1.DoneResult
-	(*Captured)(nil),              // 40: pawl.v1.Captured
-	(*ExecResult)(nil),            // 41: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 42: pawl.v1.TextResult
-	(*EditResult)(nil),            // 43: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 44: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 45: pawl.v1.GlobResult
-	(*CallToolResult)(nil),        // 46: pawl.v1.CallToolResult
-	(*McpResult)(nil),             // 47: pawl.v1.McpResult
-	(*Progress)(nil),              // 48: pawl.v1.Progress
-	(*McpChanged)(nil),            // 49: pawl.v1.McpChanged
-	(*Attach)(nil),                // 50: pawl.v1.Attach
-	(*Status)(nil),                // 51: pawl.v1.Status
-	(*Cancel)(nil),                // 52: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 53: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 54: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 55: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 56: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 57: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 58: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 59: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 60: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 61: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 62: pawl.v1.Executor
-	nil,                           // 63: pawl.v1.Hello.LabelsEntry
-	nil,                           // 64: pawl.v1.Execute.EnvEntry
-	nil,                           // 65: pawl.v1.Exec.EnvEntry
-	(*GrepResult_Match)(nil),      // 66: pawl.v1.GrepResult.Match
-	nil,                           // 67: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 68: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 69: google.protobuf.Timestamp
+	(*McpPlugin)(nil),             // 28: pawl.v1.McpPlugin
+	(*Input)(nil),                 // 29: pawl.v1.Input
+	(*InputAck)(nil),              // 30: pawl.v1.InputAck
+	(*Accepted)(nil),              // 31: pawl.v1.Accepted
+	(*Rejected)(nil),              // 32: pawl.v1.Rejected
+	(*Output)(nil),                // 33: pawl.v1.Output
+	(*Result)(nil),                // 34: pawl.v1.Result
+	(*Failure)(nil),               // 35: pawl.v1.Failure
+	(*FileResult)(nil),            // 36: pawl.v1.FileResult
+	(*StatResult)(nil),            // 37: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 38: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 39: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 40: pawl.v1.DoneResult
+	(*Captured)(nil),              // 41: pawl.v1.Captured
+	(*ExecResult)(nil),            // 42: pawl.v1.ExecResult
+	(*TextResult)(nil),            // 43: pawl.v1.TextResult
+	(*EditResult)(nil),            // 44: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 45: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 46: pawl.v1.GlobResult
+	(*CallToolResult)(nil),        // 47: pawl.v1.CallToolResult
+	(*McpResult)(nil),             // 48: pawl.v1.McpResult
+	(*Progress)(nil),              // 49: pawl.v1.Progress
+	(*McpChanged)(nil),            // 50: pawl.v1.McpChanged
+	(*Attach)(nil),                // 51: pawl.v1.Attach
+	(*Status)(nil),                // 52: pawl.v1.Status
+	(*Cancel)(nil),                // 53: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 54: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 55: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 56: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 57: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 58: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 59: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 60: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 61: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 62: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 63: pawl.v1.Executor
+	nil,                           // 64: pawl.v1.Hello.LabelsEntry
+	nil,                           // 65: pawl.v1.Execute.EnvEntry
+	nil,                           // 66: pawl.v1.Exec.EnvEntry
+	nil,                           // 67: pawl.v1.McpPlugin.EnvEntry
+	(*GrepResult_Match)(nil),      // 68: pawl.v1.GrepResult.Match
+	nil,                           // 69: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 70: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	7,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	30, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	31, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	32, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	33, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	51, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	56, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	57, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	29, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	48, // 9: pawl.v1.ConnectRequest.progress:type_name -> pawl.v1.Progress
-	49, // 10: pawl.v1.ConnectRequest.mcp_changed:type_name -> pawl.v1.McpChanged
+	31, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	32, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	33, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	34, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	52, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	57, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	58, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	30, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	49, // 9: pawl.v1.ConnectRequest.progress:type_name -> pawl.v1.Progress
+	50, // 10: pawl.v1.ConnectRequest.mcp_changed:type_name -> pawl.v1.McpChanged
 	11, // 11: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
 	12, // 12: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	28, // 13: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	50, // 14: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	52, // 15: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	53, // 16: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	54, // 17: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	55, // 18: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	63, // 19: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	29, // 13: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	51, // 14: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	53, // 15: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	54, // 16: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	55, // 17: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	56, // 18: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	64, // 19: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
 	10, // 20: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
 	9,  // 21: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
 	8,  // 22: pawl.v1.Hello.tools:type_name -> pawl.v1.OfferedTool
 	1,  // 23: pawl.v1.OfferedTool.safety:type_name -> pawl.v1.Safety
-	68, // 24: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
+	70, // 24: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
 	0,  // 25: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	68, // 26: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	70, // 26: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
 	1,  // 27: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	68, // 28: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	64, // 29: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	70, // 28: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	65, // 29: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
 	13, // 30: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
 	15, // 31: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
 	16, // 32: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
@@ -5921,47 +6008,49 @@ var file_pawl_v1_executors_proto_depIdxs = []int32{
 	14, // 45: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
 	2,  // 46: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
 	14, // 47: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
-	65, // 48: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	68, // 49: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	4,  // 50: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	3,  // 51: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	34, // 52: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	35, // 53: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	36, // 54: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	37, // 55: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	38, // 56: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	39, // 57: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	41, // 58: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	42, // 59: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	43, // 60: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	44, // 61: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	45, // 62: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	46, // 63: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
-	47, // 64: pawl.v1.Result.mcp:type_name -> pawl.v1.McpResult
-	69, // 65: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	40, // 66: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	40, // 67: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	69, // 68: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	69, // 69: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	66, // 70: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	10, // 71: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	68, // 72: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 73: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	62, // 74: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	62, // 75: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	67, // 76: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	69, // 77: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	5,  // 78: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	58, // 79: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	60, // 80: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	6,  // 81: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	59, // 82: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	61, // 83: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	81, // [81:84] is the sub-list for method output_type
-	78, // [78:81] is the sub-list for method input_type
-	78, // [78:78] is the sub-list for extension type_name
-	78, // [78:78] is the sub-list for extension extendee
-	0,  // [0:78] is the sub-list for field type_name
+	66, // 48: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	70, // 49: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	28, // 50: pawl.v1.McpRequest.plugin:type_name -> pawl.v1.McpPlugin
+	67, // 51: pawl.v1.McpPlugin.env:type_name -> pawl.v1.McpPlugin.EnvEntry
+	4,  // 52: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	3,  // 53: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	35, // 54: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	36, // 55: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	37, // 56: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	38, // 57: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	39, // 58: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	40, // 59: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	42, // 60: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	43, // 61: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	44, // 62: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	45, // 63: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	46, // 64: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	47, // 65: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
+	48, // 66: pawl.v1.Result.mcp:type_name -> pawl.v1.McpResult
+	71, // 67: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	41, // 68: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	41, // 69: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	71, // 70: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	71, // 71: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	68, // 72: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	10, // 73: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	70, // 74: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 75: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	63, // 76: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	63, // 77: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	69, // 78: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	71, // 79: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	5,  // 80: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	59, // 81: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	61, // 82: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	6,  // 83: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	60, // 84: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	62, // 85: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	83, // [83:86] is the sub-list for method output_type
+	80, // [80:83] is the sub-list for method input_type
+	80, // [80:80] is the sub-list for extension type_name
+	80, // [80:80] is the sub-list for extension extendee
+	0,  // [0:80] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -6010,8 +6099,8 @@ func file_pawl_v1_executors_proto_init() {
 	}
 	file_pawl_v1_executors_proto_msgTypes[8].OneofWrappers = []any{}
 	file_pawl_v1_executors_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[25].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[28].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[26].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[29].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -6032,7 +6121,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   63,
+			NumMessages:   65,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -3,6 +3,7 @@
 //
 //	agents/<name>.md, agents/<name>/agent.md ──Parse──▶ Definition ──▶ Catalogue ──Get, ByDigest──▶ submissions
 //	tools/<name>.yaml, …, beside agents/ ──▶ parts, in every Definition that names them
+//	plugins/<name>/ ──▶ more parts of these kinds
 //
 // A submission pins the digest of the definition that it was admitted with, so that an edit never changes work under
 // way. A definition holds those of its sub-agents (Team) and its parts, so its digest pins them too: its tasks run with
@@ -29,6 +30,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/approval"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -41,7 +43,7 @@ import (
 var (
 	// ErrNotFound answers for a name or a digest that the catalogue does not have.
 	ErrNotFound = errs.New(errs.NotFound, "AGENT_NOT_FOUND", "no such agent")
-	// ErrInvalid is a definition that breaks a rule; the text names file, line and key.
+	// ErrInvalid is a definition that breaks a rule; the text names file, line, column and key.
 	ErrInvalid = errs.New(errs.InvalidArgument, "AGENT_INVALID", "the agent's definition is invalid")
 	// ErrVariable is a ${NAME} in env whose variable is not set.
 	ErrVariable = errs.New(errs.FailedPrecondition, "AGENT_VARIABLE", "a variable that the agent's env refers to is "+
@@ -88,8 +90,10 @@ type Definition struct {
 	// Offered+name.
 	Tools     []string `json:"tools"`
 	Subagents []string `json:"subagents,omitempty"` // by name; the definitions are in Team
-	Skills    []string `json:"skills,omitempty"`    // by name, sorted; they are in SkillFolders
-	Limits    Limits   `json:"limits"`
+	// Skills and Plugins are by name, sorted. The skills, and the servers, of plugins are among the agent's others too.
+	Skills  []string `json:"skills,omitempty"` // they are in SkillFolders
+	Plugins []string `json:"plugins,omitempty"`
+	Limits  Limits   `json:"limits"`
 	// Search offers models their provider's own search of the web.
 	Search bool `json:"search,omitempty"`
 	// Compaction says when and how long conversations are summarised; nil is by default.
@@ -106,6 +110,10 @@ type Definition struct {
 	MCP map[string]mcp.Definition `json:"mcp,omitempty"`
 	// SkillFolders are the skills that Skills names.
 	SkillFolders map[string]skill.Skill `json:"skill_folders,omitempty"`
+	// PluginVersions are the plugins that Plugins names.
+	PluginVersions map[string]PluginVersion `json:"plugin_versions,omitempty"`
+	// PluginFolders are the files of plugins whose servers are started, by their digest.
+	PluginFolders map[string][]bundle.File `json:"plugin_folders,omitempty"`
 	// Team are the definitions of all agents that this one can reach over Subagents, as they were when this one was
 	// loaded. They have no Team of their own: see Subagent.
 	Team map[string]Definition `json:"team,omitempty"`
@@ -187,6 +195,8 @@ func (d Definition) clone() Definition {
 	d.Subagents = slices.Clone(d.Subagents)
 	d.Skills = slices.Clone(d.Skills)
 	d.SkillFolders = maps.Clone(d.SkillFolders)
+	d.Plugins = slices.Clone(d.Plugins)
+	d.PluginVersions, d.PluginFolders = maps.Clone(d.PluginVersions), maps.Clone(d.PluginFolders)
 	d.Expose = slices.Clone(d.Expose)
 	if d.Compaction != nil {
 		c := *d.Compaction

@@ -3,6 +3,7 @@ package agent
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -24,10 +25,10 @@ const (
 func (p *parser) approve(d *Definition, key string, n *yaml.Node) {
 	switch {
 	case n.Kind != yaml.SequenceNode:
-		p.Report(n.Line, key, "must be a list of rules, got %s", document.Kind(n))
+		p.Report(document.At(n), key, "must be a list of rules, got %s", document.Kind(n))
 		return
 	case len(n.Content) > maxRules:
-		p.Report(n.Line, key, "must have at most %d rules", maxRules)
+		p.Report(document.At(n), key, "must have at most %d rules", maxRules)
 		return
 	}
 	for _, item := range n.Content {
@@ -61,19 +62,19 @@ func (p *parser) rule(key string, n *yaml.Node) (r approval.Rule) {
 	}
 	for _, must := range []string{"tool", "do"} {
 		if k, _ := document.Find(n, must); k == nil {
-			p.Report(n.Line, key+"."+must, "is required")
+			p.Report(document.At(n), key+"."+must, "is required")
 		}
 	}
 	if k, v := document.Find(n, "to"); k != nil && len(v.Content) == 0 {
-		p.Report(k.Line, key+".to", "names nobody: without this key it is role:approver")
+		p.Report(document.At(k), key+".to", "names nobody: without this key it is role:approver")
 	}
 	for _, asks := range []string{"to", "timeout", "on_timeout", "other"} {
 		if k, _ := document.Find(n, asks); k != nil && r.Do != "" && r.Do != approval.DoAsk {
-			p.Report(k.Line, key+"."+asks, "is for rules that ask")
+			p.Report(document.At(k), key+"."+asks, "is for rules that ask")
 		}
 	}
 	if k, _ := document.Find(n, "on_timeout"); k != nil && r.Timeout == 0 {
-		p.Report(k.Line, key+".on_timeout", "needs a timeout")
+		p.Report(document.At(k), key+".on_timeout", "needs a timeout")
 	}
 	if when != nil {
 		p.condition(key+".when", when, r)
@@ -89,7 +90,7 @@ func (p *parser) patterns(key string, n *yaml.Node) []string {
 	}
 	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) { return p.pattern(key, item) })
 	if ok && len(names) == 0 {
-		p.Report(n.Line, key, "names no tool")
+		p.Report(document.At(n), key, "names no tool")
 	}
 	return names
 }
@@ -100,11 +101,11 @@ func (p *parser) pattern(key string, n *yaml.Node) (string, bool) {
 		return r != '*' && r != '_' && r != '-' && (r > 'z' || !letter(byte(r)) && !digit(byte(r)))
 	}
 	if ok && (name == "" || strings.ContainsFunc(name, bad)) {
-		p.Report(n.Line, key, "%q cannot be a tool's name, or a pattern of names: letters, digits, _, - and *",
+		p.Report(document.At(n), key, "%q cannot be a tool's name, or a pattern of names: letters, digits, _, - and *",
 			document.Printable(name))
 		return "", false
 	}
-	p.lines[mention{key, name}] = n.Line
+	p.places[mention{key, name}] = document.At(n)
 	return name, ok
 }
 
@@ -120,23 +121,25 @@ func (p *parser) condition(key string, n *yaml.Node, r approval.Rule) {
 		schemas = append(schemas, t.Schema)
 	}
 	for _, bad := range approval.Check(r.When, schemas) {
-		line, column := place(n, bad)
-		p.Report(line, key, "column %d: %s", column, bad.Text)
+		at, within := place(n, bad)
+		p.Report(at, key, "%s%s", within, bad.Text)
 	}
 }
 
-// place is where a position within a text stands in the file. The indentation of a block is not known: its columns
-// count from the first character of the text's own line.
-func place(n *yaml.Node, at approval.Problem) (line, column int) {
-	switch {
+// place is where a position within a text stands in the file. The indentation of a block is not known: within is its
+// column then, which counts from the first character of the text's own line.
+func place(n *yaml.Node, at approval.Problem) (where document.Position, within string) {
+	where = document.At(n)
+	switch within = fmt.Sprintf("column %d of the text: ", at.Column); {
 	case n.Style&yaml.LiteralStyle != 0:
-		return n.Line + at.Line, at.Column
+		return document.Position{Line: where.Line + at.Line}, within
 	case n.Style&yaml.FoldedStyle != 0:
-		return n.Line + 1, at.Column
+		return document.Position{Line: where.Line + 1}, within
 	case n.Style&(yaml.DoubleQuotedStyle|yaml.SingleQuotedStyle) != 0:
-		return n.Line, n.Column + at.Column
+		where.Column++
 	}
-	return n.Line, n.Column + at.Column - 1
+	where.Column += at.Column - 1
+	return where, ""
 }
 
 // checkRules checks what rules say against the rest of the definition.
@@ -145,7 +148,7 @@ func (p *parser) checkRules(d *Definition) {
 	for _, r := range d.Approve {
 		for _, name := range r.Tools {
 			if !p.mayHave(d, name) {
-				p.Report(cmp.Or(p.lines[mention{key, name}], 1), key,
+				p.Report(cmp.Or(p.places[mention{key, name}], document.Top), key,
 					"the agent has no tool %s, so that the rule never holds", name)
 			}
 		}

@@ -52,14 +52,14 @@ approve:
 
 func TestParseRefusesApprovalRules(t *testing.T) {
 	for _, c := range []struct{ name, approve, want string }{
-		{"no list", "approve: {tool: bash, do: ask}", "agents/x.md:4: approve: must be a list"},
-		{"no tool", "approve:\n  - {do: ask}", "agents/x.md:5: approve.tool: is required"},
-		{"no do", "approve:\n  - {tool: bash}", "agents/x.md:5: approve.do: is required"},
+		{"no list", "approve: {tool: bash, do: ask}", "agents/x.md:4:10: approve: must be a list"},
+		{"no tool", "approve:\n  - {do: ask}", "agents/x.md:5:5: approve.tool: is required"},
+		{"no do", "approve:\n  - {tool: bash}", "agents/x.md:5:5: approve.do: is required"},
 		{"another do", "approve:\n  - {tool: bash, do: maybe}", "approve.do: must be one of ask, allow, deny"},
 		{"an unknown key", "approve:\n  - {tool: bash, do: ask, who: x}", "approve.who: unknown key"},
 		{
 			"a tool that there is not", "approve:\n  - {tool: bsh, do: ask}",
-			"agents/x.md:5: approve.tool: the agent has no tool bsh",
+			"agents/x.md:5:12: approve.tool: the agent has no tool bsh",
 		},
 		{"no pattern", "approve:\n  - {tool: 'ba sh', do: ask}", "cannot be a tool's name"},
 		{"an empty list", "approve:\n  - {tool: [], do: ask}", "names no tool"},
@@ -72,20 +72,20 @@ func TestParseRefusesApprovalRules(t *testing.T) {
 		{"on_timeout alone", "approve:\n  - {tool: bash, do: ask, on_timeout: deny}", "needs a timeout"},
 		{
 			"a field", "approve:\n  - tool: bash\n    when: args.comand == \"x\"\n    do: ask",
-			"agents/x.md:6: approve.when: column 15: undefined field 'comand'",
+			"agents/x.md:6:15: approve.when: undefined field 'comand'",
 		},
 		{
 			"a field in quotes", "approve:\n  - tool: bash\n    when: 'args.comand == \"x\"'\n    do: ask",
-			"agents/x.md:6: approve.when: column 16: undefined field 'comand'",
+			"agents/x.md:6:16: approve.when: undefined field 'comand'",
 		},
 		{
 			"a field in a block", "approve:\n  - tool: bash\n    when: |\n      args.command == \"x\" ||\n" +
 				"      args.comand == \"x\"\n    do: ask",
-			"agents/x.md:8: approve.when: column 5: undefined field 'comand'",
+			"agents/x.md:8: approve.when: column 5 of the text: undefined field 'comand'",
 		},
 		{
 			"a type", "approve:\n  - {tool: bash, do: ask, when: args.command}",
-			"approve.when: column 33: must be true or false",
+			"x.md:5:33: approve.when: must be true or false",
 		},
 		{"of several tools", "approve:\n  - {tool: [read, bash], do: ask, when: args.comand == 1}", "undefined field"},
 	} {

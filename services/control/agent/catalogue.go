@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/pawl-dev/pawl/services/control/document"
@@ -28,6 +29,7 @@ type Catalogue struct {
 	byName   map[string]Definition
 	digests  map[string]string     // of byName
 	absent   map[string]absence    // of names that have no definition although they once had one, or have a file
+	warnings []Warning             // of the last Reload
 	byDigest map[string]Definition // never shrinks: submissions under way may have pinned any of them
 }
 
@@ -40,23 +42,25 @@ type absence struct {
 // Problem is a file, or a directory, that could not be taken over.
 type Problem struct {
 	Agent string // that the file defines, "" for a directory and for a part
-	Err   error  // one line for each fault, with file, line and key
+	Err   error  // one line for each fault, with file, line, column and key
 	Kept  bool   // the agent, or the part, keeps an earlier good definition
 
 	tenants []string // that the agent would exist for
+	minor   bool     // it costs a part of a plugin, and nothing else: it is told as a warning
 }
 
 // Change is what a Reload has changed. Names are sorted.
 type Change struct {
 	Added, Changed, Removed []string
 	Problems                []Problem
-	Warnings                []Warning // of whoever uses the catalogue: Reload tells of none
+	Warnings                []Warning
 }
 
-// Warning says that an agent which is in force is of no use to somebody as things are.
+// Warning says that an agent which is in force is of no use to somebody as things are, or that a part of a plugin
+// cannot be used.
 type Warning struct {
-	Agent   string
-	Message string
+	Agent   string // "" is a plugin
+	Message string // one line
 }
 
 // Load reads the definitions in dir, "" for none, and the parts in the folders beside it, and adds the built-in
@@ -108,6 +112,7 @@ func (c *Catalogue) Reload() Change {
 	if err != nil {
 		return Change{Problems: []Problem{{Err: err, Kept: len(c.byName) > 0}}}
 	}
+	broken, c.warnings = sift(broken)
 	c.parts = parts
 	problems = append(problems, parts.embed(files)...)
 	read, unlinked := link(files, problems, c.byName)
@@ -126,7 +131,7 @@ func (c *Catalogue) Reload() Change {
 		absent[p.Agent] = absence{p.Err, p.tenants}
 	}
 	change := compare(c.byName, read)
-	change.Problems = append(broken, problems...)
+	change.Problems, change.Warnings = append(broken, problems...), slices.Clone(c.warnings)
 	for _, name := range change.Removed {
 		absent[name] = absence{
 			ErrNotFound.With("agent %q was removed: its file is gone", name), c.byName[name].Tenants,
@@ -143,6 +148,30 @@ func (c *Catalogue) Reload() Change {
 		c.byDigest[c.digests[name]] = d
 	}
 	return change
+}
+
+// sift takes what is minor out of problems.
+func sift(all []Problem) (problems []Problem, warnings []Warning) {
+	for _, p := range all {
+		if !p.minor {
+			problems = append(problems, p)
+			continue
+		}
+		for line := range strings.SplitSeq(p.Err.Error(), "\n") {
+			if p.Kept {
+				line += " (what was there before stays in force)"
+			}
+			warnings = append(warnings, Warning{Message: line})
+		}
+	}
+	return problems, warnings
+}
+
+// Warnings are those of the last time that the directories were read.
+func (c *Catalogue) Warnings() []Warning {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Clone(c.warnings)
 }
 
 // present is the directory to read, "" while there is none and need not be. One that was there once has to be.

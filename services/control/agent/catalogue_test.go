@@ -121,12 +121,12 @@ func TestLoadReportsEveryProblem(t *testing.T) {
 		t.Fatalf("got %v, %v", c, err)
 	}
 	want := []string{
-		"a.md:3: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, search, " +
-			"skills, subagents, compaction, limits, expose, approve, tenants",
-		"a.md:4: cwd: must be text, got a number; put it in quotes",
+		"a.md:3:1: think: unknown key; there are model, description, thinking, sandbox, cwd, env, tools, search, " +
+			"skills, plugins, subagents, compaction, limits, expose, approve, tenants",
+		"a.md:4:6: cwd: must be text, got a number; put it in quotes",
 		"b/agent.md: agent b is defined in " + dir + "/b.md too",
 		"big.md: is larger than 1 MiB",
-		"c.md:3: env.T: variable UNSET is not set in the environment of control",
+		"c.md:3:10: env.T: variable UNSET is not set in the environment of control",
 		"dangling.md: cannot be read: no such file or directory",
 		"pipe.md: is not a regular file",
 		"shell.md: agent shell is built in; give yours another name",
@@ -206,8 +206,8 @@ func TestReloadKeepsTheLastGoodDefinition(t *testing.T) {
 		kept        bool
 	}
 	want := []problem{
-		{"a", "a.md:3: foo: unknown key", true},
-		{"new", "new.md:1: must begin with front matter", false},
+		{"a", "a.md:3:1: foo: unknown key", true},
+		{"new", "new.md:1:1: must begin with front matter", false},
 		{"shell", "shell.md: agent shell is built in", true},
 		{"twice", "twice/agent.md: agent twice is defined in", true},
 	}

@@ -38,6 +38,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 			document.Key("tools", func(key string, n *yaml.Node) { p.tools(d, key, n) }),
 			document.Key("search", func(key string, n *yaml.Node) { d.Search, _ = p.Bool(key, n) }),
 			document.Key("skills", func(key string, n *yaml.Node) { p.skills(d, key, n) }),
+			document.Key("plugins", func(key string, n *yaml.Node) { p.plugins(d, key, n) }),
 			document.Key("subagents", func(key string, n *yaml.Node) { p.subagents(d, key, n) }),
 			document.Key("compaction", func(key string, n *yaml.Node) { p.compaction(d, key, n) }),
 			document.Key("limits", func(key string, n *yaml.Node) { p.limits(d, key, n) }),
@@ -47,7 +48,7 @@ func (p *parser) definition(d *Definition, root *yaml.Node) {
 		)
 	}
 	if k, _ := document.Find(root, "model"); k == nil {
-		p.Report(1, "model", "is required: the model as provider/id")
+		p.Report(document.Top, "model", "is required: the model as provider/id")
 	}
 	p.together(d, root)
 }
@@ -57,7 +58,7 @@ func (p *parser) together(d *Definition, root *yaml.Node) {
 	p.checkRules(d)
 	tools, _ := document.Find(root, "tools")
 	if k, _ := document.Find(root, "subagents"); tools != nil && len(d.Subagents) > 0 && !builtin.Asks(d.Tools) {
-		p.Report(k.Line, "subagents", "are never asked: tools does not name task")
+		p.Report(document.At(k), "subagents", "are never asked: tools does not name task")
 	}
 	switch {
 	case d.Sandbox.Kind != SandboxNone:
@@ -66,11 +67,11 @@ func (p *parser) together(d *Definition, root *yaml.Node) {
 			return slices.Contains(builtin.Tools().Names(), name) // executors carry these out
 		})
 	case builtin.Tools().Offer(d.Tools, 0).Uses(tool.KindExecutor), slices.ContainsFunc(d.Tools, offered):
-		p.Report(tools.Line, "tools", "need a sandbox, and sandbox is none")
+		p.Report(document.At(tools), "tools", "need a sandbox, and sandbox is none")
 	}
 }
 
-func (p *parser) notYet(key string, n *yaml.Node) { p.Report(n.Line, key, "not yet supported") }
+func (p *parser) notYet(key string, n *yaml.Node) { p.Report(document.At(n), key, "not yet supported") }
 
 // maxFallbacks bounds how many models are tried beside the first.
 const maxFallbacks = 4
@@ -87,16 +88,16 @@ func (p *parser) model(d *Definition, key string, n *yaml.Node) {
 		switch {
 		case !ok:
 		case slices.Contains(all, ref):
-			p.Report(item.Line, key, "%s is given twice", ref)
+			p.Report(document.At(item), key, "%s is given twice", ref)
 		default:
 			all = append(all, ref)
 		}
 	}
 	switch {
 	case len(n.Content) == 0:
-		p.Report(n.Line, key, "must name at least one model")
+		p.Report(document.At(n), key, "must name at least one model")
 	case len(n.Content) > maxFallbacks+1:
-		p.Report(n.Line, key, "must name at most %d models", maxFallbacks+1)
+		p.Report(document.At(n), key, "must name at most %d models", maxFallbacks+1)
 	}
 	if len(all) > 0 {
 		d.Model, d.Fallbacks = all[0], all[1:]
@@ -113,12 +114,12 @@ func (p *parser) ref(key string, n *yaml.Node) (model.Ref, bool) {
 	}
 	ref, err := model.ParseRef(s)
 	if err != nil {
-		p.Report(n.Line, key, "must be provider/id, such as anthropic/claude-sonnet-4-6")
+		p.Report(document.At(n), key, "must be provider/id, such as anthropic/claude-sonnet-4-6")
 		return model.Ref{}, false
 	}
 	if p.check != nil {
 		if err := p.check(ref); err != nil {
-			p.Report(n.Line, key, "%v", err)
+			p.Report(document.At(n), key, "%v", err)
 		}
 	}
 	return ref, true
@@ -138,16 +139,16 @@ func (p *parser) sandbox(d *Definition, key string, n *yaml.Node) {
 		return
 	}
 	if k, _ := document.Find(n, "provider"); k != nil {
-		p.Report(k.Line, key+".provider", "not yet supported")
+		p.Report(document.At(k), key+".provider", "not yet supported")
 		return
 	}
 	if k, _ := document.Find(n, "executor"); k == nil {
-		p.Report(n.Line, key, "must be local, none or {executor: {labels: {…}}}")
+		p.Report(document.At(n), key, "must be local, none or {executor: {labels: {…}}}")
 	}
 	p.Mapping(n, key, document.Key("executor", func(key string, n *yaml.Node) {
 		d.Sandbox = Sandbox{Kind: SandboxExecutor, Labels: map[string]string{}}
 		if _, labels := document.Find(n, "labels"); labels == nil || len(labels.Content) == 0 {
-			p.Report(n.Line, key, "must have labels that say which executors will do")
+			p.Report(document.At(n), key, "must have labels that say which executors will do")
 		}
 		p.Mapping(n, key, document.Key("labels", func(key string, n *yaml.Node) { p.labels(d.Sandbox.Labels, key, n) }))
 	}))
@@ -158,10 +159,11 @@ func (p *parser) labels(labels map[string]string, key string, n *yaml.Node) {
 		value, ok := p.Text(key, v, maxLabel)
 		switch {
 		case !validLabel(name):
-			p.Report(k.Line, key, "cannot be a label: it must begin with a letter or digit and have at most 63 "+
+			p.Report(document.At(k), key, "cannot be a label: it must begin with a letter or digit and have at "+
+				"most 63 "+
 				"letters, digits and . _ / -")
 		case ok && value == "":
-			p.Report(v.Line, key, "must not be empty")
+			p.Report(document.At(v), key, "must not be empty")
 		case ok:
 			labels[name] = value
 		}
@@ -172,9 +174,9 @@ func (p *parser) cwd(d *Definition, key string, n *yaml.Node) {
 	dir, ok := p.Text(key, n, maxPath)
 	switch {
 	case ok && strings.TrimSpace(dir) == "":
-		p.Report(n.Line, key, "must not be empty")
+		p.Report(document.At(n), key, "must not be empty")
 	case ok && strings.ContainsAny(dir, "\n\t"):
-		p.Report(n.Line, key, "must not contain line breaks or tabs")
+		p.Report(document.At(n), key, "must not contain line breaks or tabs")
 	case ok:
 		d.Cwd = dir
 	}
@@ -183,7 +185,8 @@ func (p *parser) cwd(d *Definition, key string, n *yaml.Node) {
 func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		if !document.Variable(name) {
-			p.Report(k.Line, key, "cannot be a variable's name: letters, digits and _, not beginning with a digit")
+			p.Report(document.At(k), key, "cannot be a variable's name: letters, digits and _, not beginning with "+
+				"a digit")
 			return
 		}
 		if d.Env == nil {
@@ -208,17 +211,18 @@ func (p *parser) tools(d *Definition, key string, n *yaml.Node) {
 		switch {
 		case !ok:
 		case !tool.ValidName(bare):
-			p.Report(item.Line, key, "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
+			p.Report(document.At(item), key, "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ "+
+				"and -",
 				document.Printable(bare))
 			ok = false
 		case offered(name) && Taken(bare):
-			p.Report(item.Line, key, "no executor can offer %s: the name is taken", bare)
+			p.Report(document.At(item), key, "no executor can offer %s: the name is taken", bare)
 			ok = false
-		case p.lines[mention{key, bare}] > 0 || p.lines[mention{key, Offered + bare}] > 0:
-			p.Report(item.Line, key, "%s is given twice", bare)
+		case p.named(key, bare) || p.named(key, Offered+bare):
+			p.Report(document.At(item), key, "%s is given twice", bare)
 			ok = false
 		}
-		p.lines[mention{key, name}] = item.Line
+		p.places[mention{key, name}] = document.At(item)
 		return name, ok
 	})
 	if !ok {
@@ -238,10 +242,10 @@ func (p *parser) subagents(d *Definition, key string, n *yaml.Node) {
 	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
 		name, ok := p.Text(key, item, maxName)
 		if ok && !validName(name) {
-			p.Report(item.Line, key, "%q cannot be an agent's name", document.Printable(name))
+			p.Report(document.At(item), key, "%q cannot be an agent's name", document.Printable(name))
 			ok = false
 		}
-		p.lines[mention{key, name}] = item.Line
+		p.places[mention{key, name}] = document.At(item)
 		return name, ok
 	})
 	if ok {
@@ -254,13 +258,13 @@ func (p *parser) tenants(d *Definition, key string, n *yaml.Node) {
 	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
 		name, ok := p.Text(key, item, maxName)
 		if err := ident.CheckTenant(name); ok && err != nil {
-			p.Report(item.Line, key, "%q cannot be a tenant: %v", document.Printable(name), err)
+			p.Report(document.At(item), key, "%q cannot be a tenant: %v", document.Printable(name), err)
 			ok = false
 		}
 		return name, ok
 	})
 	if ok && len(names) == 0 {
-		p.Report(n.Line, key, "names no tenant: without this key the agent is for all")
+		p.Report(document.At(n), key, "names no tenant: without this key the agent is for all")
 		ok = false
 	}
 	if d.Tenants = unknown; ok {

@@ -9,7 +9,7 @@ import (
 // Parse reads one definition: YAML front matter between two lines of ---, then the instructions. file is for errors
 // only. With a lookup, every variable that env refers to must be set, and check must not refuse the model; nil skips
 // these checks. Whether there are such sub-agents and parts is for Load to check. All problems are reported together,
-// one line each; each is an ErrInvalid that names file, line and key.
+// one line each; each is an ErrInvalid that names file, line, column and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
 	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
 	if err != nil {
@@ -21,8 +21,8 @@ func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Defi
 // parsed is a definition whose sub-agents and parts are names yet.
 type parsed struct {
 	Definition
-	file  string          // "" of one that is built in
-	lines map[mention]int // where its sub-agents and parts are named
+	file   string                        // "" of one that is built in
+	places map[mention]document.Position // where its sub-agents and parts are named
 }
 
 // mention is a name in the list of a key.
@@ -34,13 +34,13 @@ var unknown = []string{session.DefaultTenant}
 
 // parseSource returns, beside an error, whom the agent would exist for.
 func parseSource(s source, src []byte, lookup Lookup, check CheckModel) (parsed, error) {
-	p := &parser{document.New(s.file), lookup, check, map[mention]int{}}
+	p := &parser{document.New(s.file), lookup, check, map[mention]document.Position{}}
 	d := defaults(s.name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
 		return parsed{Definition: Definition{Tenants: d.Tenants}}, err
 	}
-	return parsed{d, s.file, p.lines}, nil
+	return parsed{d, s.file, p.places}, nil
 }
 
 // parser reads one file.
@@ -48,8 +48,11 @@ type parser struct {
 	*document.Document
 	lookup Lookup
 	check  CheckModel
-	lines  map[mention]int // where sub-agents and parts are named
+	places map[mention]document.Position // where sub-agents and parts are named
 }
+
+// named reports whether a list has named something before.
+func (p *parser) named(key, name string) bool { return p.places[mention{key, name}].Line > 0 }
 
 // CheckModel says why no model can be had by a name.
 type CheckModel func(model.Ref) error
@@ -58,7 +61,8 @@ func (p *parser) parse(d *Definition, src []byte) {
 	d.Tenants = unknown
 	named := validName(d.Name)
 	if !named {
-		p.Report(0, "", "%q cannot be an agent's name: it must begin with a letter and have at most 64 letters, "+
+		p.Report(document.Whole, "", "%q cannot be an agent's name: it must begin with a letter and have at most "+
+			"64 letters, "+
 			"digits, _ and -", d.Name)
 	}
 	if !p.Check(src) {
@@ -66,7 +70,7 @@ func (p *parser) parse(d *Definition, src []byte) {
 	}
 	front, body, ok := document.FrontMatter(string(src))
 	if !ok {
-		p.Report(1, "", "must begin with front matter: YAML between two lines of ---")
+		p.Report(document.Top, "", "must begin with front matter: YAML between two lines of ---")
 		return
 	}
 	d.Instructions = body

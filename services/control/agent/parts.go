@@ -26,11 +26,11 @@ type kind struct {
 }
 
 // kinds are all that there are. Parts of one list must not stand for the same entry.
-var kinds = []kind{commands, servers, folders}
+var kinds = []kind{commands, servers, folders, plugins}
 
 // kindOf is a kind of parts of one type, which field holds in a definition, by name. The JSON form of a P is a part of
-// the definition's, and so of its digest. read reports every problem, one line each, with file, line and key. A P is
-// shared by definitions and must not be changed.
+// the definition's, and so of its digest. read reports every problem, one line each, with file, line, column and key. A
+// P is shared by definitions and must not be changed.
 func kindOf[P any](k kind, read func(source, Lookup) (P, error), field func(*Definition) *map[string]P) kind {
 	k.read = func(s source, lookup Lookup) (any, error) { return read(s, lookup) }
 	k.embed = func(d *Definition, name string, part any) {
@@ -67,6 +67,16 @@ type part struct {
 // library is the parts of a project, by kind and name.
 type library []map[string]part
 
+// of is the parts of a kind, nil while nothing was read.
+func (l library) of(k kind) map[string]part {
+	for i := range l {
+		if kinds[i].folder == k.folder {
+			return l[i]
+		}
+	}
+	return nil
+}
+
 // readParts reads the folders beside the one of agents. One that is not there is empty. A part whose file has a fault
 // is reported, and stays what it was in old. The error is that of a folder that cannot be read.
 func readParts(agents string, lookup Lookup, old library) (library, []Problem, error) {
@@ -101,7 +111,7 @@ func readParts(agents string, lookup Lookup, old library) (library, []Problem, e
 			})
 		}
 	}
-	return parts, problems, nil
+	return parts, append(problems, parts.spread(old)...), nil
 }
 
 // embed gives every definition that was read from a file its parts. One that names a part that there is not is a
@@ -124,6 +134,7 @@ func (l library) embed(read map[string]parsed) (problems []Problem) {
 
 // resolve finds the parts that a definition names.
 func (l library) resolve(p *parsed) (problems []Problem) {
+	l.unpack(p)
 	claimed := map[mention]bool{}
 	for i, k := range kinds {
 		for _, entry := range k.list.names(p.Definition) {

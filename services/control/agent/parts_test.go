@@ -86,29 +86,29 @@ func TestPartsThatCannotBe(t *testing.T) {
 	}{
 		"unknown": {
 			map[string]string{"agents/a.md": using("[bash, reed]"), "tools/read-all.yaml": deploy},
-			[]string{"agents/a.md:3: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
+			[]string{"agents/a.md:3:15: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
 				"task, web_fetch, read-all" + thereAre},
 		},
 		"unknown, without tools": {
 			map[string]string{"agents/a.md": using("\n - read\n - reed")},
-			[]string{"agents/a.md:5: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
+			[]string{"agents/a.md:5:4: tools: there is no tool reed; there are read, write, edit, bash, grep, glob, " +
 				"task, web_fetch" + thereAre},
 		},
 		"broken": {
 			map[string]string{"agents/a.md": using("[deploy]"), "tools/deploy.yaml": "comand: x\ncommand: y"},
 			[]string{
-				"tools/deploy.yaml:1: comand: unknown key; there are description, arguments, command, cwd, env, " +
+				"tools/deploy.yaml:1:1: comand: unknown key; there are description, arguments, command, cwd, env, " +
 					"timeout, safety, output",
-				"tools/deploy.yaml:1: description: is required: what the tool does, and when the model is to call it",
-				"agents/a.md:3: tools: tool deploy cannot be used: its own file has a problem",
+				"tools/deploy.yaml:1:1: description: is required: what the tool does, and when the model is to call it",
+				"agents/a.md:3:9: tools: tool deploy cannot be used: its own file has a problem",
 			},
 		},
 		"broken, and named by none": {
 			map[string]string{"agents/a.md": minimal, "tools/deploy.yaml": "- a"},
 			[]string{
-				"tools/deploy.yaml:1: must be a mapping of keys to values, got a list",
-				"tools/deploy.yaml:1: description: is required: what the tool does, and when the model is to call it",
-				"tools/deploy.yaml:1: command: is required: the command line that is run",
+				"tools/deploy.yaml:1:1: must be a mapping of keys to values, got a list",
+				"tools/deploy.yaml:1:1: description: is required: what the tool does, and when the model is to call it",
+				"tools/deploy.yaml:1:1: command: is required: the command line that is run",
 			},
 		},
 		"taken names": {
@@ -126,11 +126,11 @@ func TestPartsThatCannotBe(t *testing.T) {
 			map[string]string{
 				"agents/a.md": "---\nmodel: a/b\nsandbox: none\ntools: [deploy]\n---\n", "tools/deploy.yaml": deploy,
 			},
-			[]string{"agents/a.md:4: tools: tool deploy needs a sandbox, and sandbox is none"},
+			[]string{"agents/a.md:4:9: tools: tool deploy needs a sandbox, and sandbox is none"},
 		},
 		"a variable that is not set": {
 			map[string]string{"agents/a.md": minimal, "tools/deploy.yaml": deploy + "env: {A: \"${NOPE}\"}"},
-			[]string{"tools/deploy.yaml:3: env.A: variable NOPE is not set in the environment of control"},
+			[]string{"tools/deploy.yaml:3:10: env.A: variable NOPE is not set in the environment of control"},
 		},
 		"no folder": {
 			map[string]string{"agents/a.md": minimal, "tools": "a file"},

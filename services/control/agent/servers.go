@@ -10,10 +10,10 @@ import (
 
 // servers are mcp/<server>.yaml. In an agent's tools mcp__<server> stands for all tools of a server, and
 // mcp__<server>__<tool> for one. Which tools there are is known only when the server is asked.
-var servers = kindOf(kind{
+var servers = withFolders(kindOf(kind{
 	folder: "mcp", form: form{suffix: ".yaml"}, list: tools, stands: mcp.ServerOf, entry: mcp.Entry,
 	sandbox: func(part any) bool { return part.(mcp.Definition).Command != nil },
-}, readServer, func(d *Definition) *map[string]mcp.Definition { return &d.MCP })
+}, readServer, func(d *Definition) *map[string]mcp.Definition { return &d.MCP }))
 
 // Has reports the names of the agent's own tools, and of those that it may be given: tools of servers cannot have them.
 func (d Definition) Has() func(name string) bool {

@@ -57,24 +57,27 @@ func TestServersThatCannotBe(t *testing.T) {
 	}{
 		"unknown": {
 			map[string]string{"agents/a.md": using("[mcp__b]"), "mcp/a.yaml": "command: x\n"},
-			[]string{"agents/a.md:3: tools: there is no tool mcp__b; there are read, write, edit, bash, grep, glob, " +
+			[]string{"agents/a.md:3:9: tools: there is no tool mcp__b; there are read, write, edit, bash, grep, " +
+				"glob, " +
 				"task, web_fetch, mcp__a; one that an executor offers is named executor/NAME"},
 		},
 		"broken": {
 			map[string]string{"agents/a.md": using("[mcp__a__b]"), "mcp/a.yaml": "comand: x\n"},
 			[]string{
-				"mcp/a.yaml:1: must have either url, of a server that control calls, or command, of one that runs on " +
+				"mcp/a.yaml:1:1: must have either url, of a server that control calls, or command, of one that " +
+					"runs on " +
 					"the executor of the session",
-				"mcp/a.yaml:1: comand: unknown key; there are url, headers, auth, networks, command, args, env, cwd, " +
+				"mcp/a.yaml:1:1: comand: unknown key; there are url, headers, auth, networks, command, args, env, " +
+					"cwd, " +
 					"tools, timeout, safety, prefix",
-				"agents/a.md:3: tools: tool mcp__a cannot be used: its own file has a problem",
+				"agents/a.md:3:9: tools: tool mcp__a cannot be used: its own file has a problem",
 			},
 		},
 		"no sandbox": {
 			map[string]string{
 				"agents/a.md": "---\nmodel: a/b\nsandbox: none\ntools: [mcp__a]\n---\n", "mcp/a.yaml": "command: x\n",
 			},
-			[]string{"agents/a.md:4: tools: tool mcp__a needs a sandbox, and sandbox is none"},
+			[]string{"agents/a.md:4:9: tools: tool mcp__a needs a sandbox, and sandbox is none"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

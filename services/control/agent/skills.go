@@ -28,18 +28,19 @@ func readSkill(s source, _ Lookup) (skill.Skill, error) { return skill.Load(file
 // skills reads the names of skills. Whether there are such is for Load to check.
 func (p *parser) skills(d *Definition, key string, n *yaml.Node) {
 	names, ok := p.List(key, n, func(item *yaml.Node) (string, bool) {
-		name, ok := p.Text(key, item, skill.MaxName)
+		name, ok := p.Text(key, item, skill.MaxFullName)
 		switch {
 		case !ok:
 		case !skill.ValidName(name):
-			p.Report(item.Line, key, "%q cannot be a skill's name: it must have 1 to %d of a-z, 0-9 and single "+
-				"hyphens between them", document.Printable(name), skill.MaxName)
+			p.Report(document.At(item), key, "%q cannot be a skill's name: it must have 1 to %d of a-z, 0-9 and "+
+				"single "+
+				"hyphens between them, behind PLUGIN: if it is a plugin's", document.Printable(name), skill.MaxName)
 			ok = false
-		case p.lines[mention{key, name}] > 0:
-			p.Report(item.Line, key, "%s is given twice", name)
+		case p.named(key, name):
+			p.Report(document.At(item), key, "%s is given twice", name)
 			ok = false
 		}
-		p.lines[mention{key, name}] = item.Line
+		p.places[mention{key, name}] = document.At(item)
 		return name, ok
 	})
 	if ok {
@@ -48,8 +49,9 @@ func (p *parser) skills(d *Definition, key string, n *yaml.Node) {
 	}
 }
 
-// withoutFiles is the definition without the content of its skills' files, which their digests stand for.
+// withoutFiles is the definition without the content of its skills' and plugins' files, which their digests stand for.
 func (d Definition) withoutFiles() Definition {
+	d.PluginFolders = nil
 	if len(d.SkillFolders) > 0 {
 		d.SkillFolders = maps.Clone(d.SkillFolders)
 		for name, s := range d.SkillFolders {

@@ -88,12 +88,13 @@ func TestSkillsThatCannotBeHad(t *testing.T) {
 	}
 	all := strings.Join(problemsOf(t, dir, nil), "\n")
 	for _, want := range []string{
-		"skills/triage/SKILL.md:1: description: is required",
-		"agents/a.md:3: skills: skill triage cannot be used: its own file has a problem",
-		"agents/a.md:3: skills: there is no skill none; there are files, linked, ok, triage; those of a workspace need",
-		`agents/b.md:3: skills: "A" cannot be a skill's name`,
-		"agents/c.md:3: skills: ok is given twice",
-		"agents/d.md:4: skills: skill files needs a sandbox, and sandbox is none",
+		"skills/triage/SKILL.md:1:1: description: is required",
+		"agents/a.md:3:10: skills: skill triage cannot be used: its own file has a problem",
+		"agents/a.md:3:18: skills: there is no skill none; there are files, linked, ok, triage; those of a " +
+			"workspace need",
+		`agents/b.md:3:10: skills: "A" cannot be a skill's name`,
+		"agents/c.md:3:14: skills: ok is given twice",
+		"agents/d.md:4:10: skills: skill files needs a sandbox, and sandbox is none",
 		"skills/linked/link: is a link",
 	} {
 		if !strings.Contains(all, want) {

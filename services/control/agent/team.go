@@ -3,7 +3,6 @@ package agent
 import (
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/mcp"
@@ -207,7 +206,7 @@ func (l *linker) report(p parsed, name, format string, args ...any) {
 func (p parsed) problem(m mention, format string, args ...any) Problem {
 	where := "the built-in agent " + p.Name
 	if p.file != "" {
-		where = p.file + ":" + strconv.Itoa(p.lines[m])
+		where = p.places[m].In(p.file)
 	}
 	return Problem{
 		Agent: p.Name, tenants: p.Tenants,

@@ -117,11 +117,11 @@ func TestSubAgentsThatCannotBe(t *testing.T) {
 	}{
 		"unknown": {
 			map[string]string{"a.md": asking("x", "shell", "reseacher"), "researcher.md": minimal},
-			[]string{"a.md:7: subagents: there is no agent reseacher; there are a, researcher, shell"},
+			[]string{"a.md:7:4: subagents: there is no agent reseacher; there are a, researcher, shell"},
 		},
 		"itself": {
 			map[string]string{"a.md": asking("x", "a")},
-			[]string{"a.md:6: subagents: a → a is a circle: no agent may ask itself over others"},
+			[]string{"a.md:6:4: subagents: a → a is a circle: no agent may ask itself over others"},
 		},
 		"a circle": {
 			map[string]string{
@@ -129,17 +129,17 @@ func TestSubAgentsThatCannotBe(t *testing.T) {
 				"d.md": minimal, "e.md": asking("x", "b"),
 			},
 			[]string{
-				"a.md:7: subagents: a → b → c → a is a circle: no agent may ask itself over others",
-				"b/agent.md:6: subagents: b → c → a → b is a circle: no agent may ask itself over others",
-				"c.md:6: subagents: c → a → b → c is a circle: no agent may ask itself over others",
-				"e.md:6: subagents: agent b cannot be used: its own definition has a problem",
+				"a.md:7:4: subagents: a → b → c → a is a circle: no agent may ask itself over others",
+				"b/agent.md:6:4: subagents: b → c → a → b is a circle: no agent may ask itself over others",
+				"c.md:6:4: subagents: c → a → b → c is a circle: no agent may ask itself over others",
+				"e.md:6:4: subagents: agent b cannot be used: its own definition has a problem",
 			},
 		},
 		"a broken file": {
 			map[string]string{"a.md": asking("x", "b"), "b.md": "You are."},
 			[]string{
-				"b.md:1: must begin with front matter: YAML between two lines of ---",
-				"a.md:6: subagents: agent b cannot be used: its own definition has a problem",
+				"b.md:1:1: must begin with front matter: YAML between two lines of ---",
+				"a.md:6:4: subagents: agent b cannot be used: its own definition has a problem",
 			},
 		},
 	} {

@@ -95,7 +95,7 @@ func TestTenantsOfADefinition(t *testing.T) {
 		"[]": "names no tenant", "[acme, acme]": "given twice", "[A]": "cannot be a tenant", "acme": "must be a list",
 	} {
 		_, err := Parse("a", "a.md", []byte("---\nmodel: a/b\ntenants: "+text+"\n---\n"), nil, nil)
-		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "a.md:3: tenants: ") ||
+		if !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "a.md:3:1") ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
 		}
@@ -109,7 +109,7 @@ func TestSubAgentsExistForTheirTenants(t *testing.T) {
 		"top.md": asking("Asks.", "ours"), "ours.md": forAcme,
 	}
 	if _, err := Load(tree(t, refused), lookupIn(nil), nil); err == nil ||
-		!strings.Contains(err.Error(), "top.md:6: subagents: agent ours is for acme, beta only, and top for all") {
+		!strings.Contains(err.Error(), "top.md:6:4: subagents: agent ours is for acme, beta only, and top for all") {
 		t.Errorf("a sub-agent of another tenant's: %v", err)
 	}
 	refused["top.md"] = strings.Replace(asking("Asks.", "ours"), "tools", "tenants: [beta, zoo]\ntools", 1)

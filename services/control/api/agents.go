@@ -71,6 +71,13 @@ func encodeAgent(d agent.Definition) *pawlv1.Agent {
 		Fallbacks:   fallbacks(d),
 		Tools:       d.Tools,
 		Digest:      d.Digest(),
+		Skills:      d.Skills,
+	}
+	for _, name := range d.Plugins {
+		p := d.PluginVersions[name]
+		out.Plugins = append(out.Plugins, &pawlv1.AgentPlugin{
+			Name: name, Version: clean(p.Version), Digest: p.Digest,
+		})
 	}
 	for _, s := range d.Expose {
 		out.Expose = append(out.Expose, string(s))

@@ -1,6 +1,6 @@
 // Package document reads what people write for control: YAML of which every key is known, in files of bounded size. It
 // is for packages that turn such a file into their own types, and want every problem of it told at once, with file,
-// line and key.
+// line, column and key. What is no YAML at all has no column: the library does not tell it.
 //
 //	Load ──▶ New ──▶ Root ──▶ Mapping, Text, Word, … ──▶ Err
 //
@@ -71,28 +71,52 @@ type Document struct {
 }
 
 type problem struct {
-	line int // 0 is the whole file
+	at   Position
 	key  string
 	text string
+}
+
+// Position is a place in a file, from 1. The zero Position is the whole file. Column 0 is a whole line.
+type Position struct{ Line, Column int }
+
+// Positions that are no node's.
+var (
+	Whole = Position{}
+	Top   = Position{1, 1}
+)
+
+// At is where a node begins.
+func At(n *yaml.Node) Position { return Position{n.Line, n.Column} }
+
+// In is the position in a file, as errors name it.
+func (p Position) In(file string) string {
+	if p.Line > 0 {
+		file += ":" + strconv.Itoa(p.Line)
+	}
+	if p.Column > 0 {
+		file += ":" + strconv.Itoa(p.Column)
+	}
+	return file
+}
+
+func (p Position) compare(q Position) int {
+	return cmp.Or(cmp.Compare(p.Line, q.Line), cmp.Compare(p.Column, q.Column))
 }
 
 // New is a document without problems. file is for errors only.
 func New(file string) *Document { return &Document{file: file} }
 
-// Report adds a problem. Line 0 is the whole file.
-func (d *Document) Report(line int, key, format string, args ...any) {
-	d.problems = append(d.problems, problem{line, key, fmt.Sprintf(format, args...)})
+// Report adds a problem.
+func (d *Document) Report(at Position, key, format string, args ...any) {
+	d.problems = append(d.problems, problem{at, key, fmt.Sprintf(format, args...)})
 }
 
 // Err is the problems in the order of the file, each an error like sentinel; nil when there are none.
 func (d *Document) Err(sentinel *errs.Error) error {
-	slices.SortStableFunc(d.problems, func(a, b problem) int { return cmp.Compare(a.line, b.line) })
+	slices.SortStableFunc(d.problems, func(a, b problem) int { return a.at.compare(b.at) })
 	list := make([]error, len(d.problems))
 	for i, p := range d.problems {
-		where := d.file
-		if p.line > 0 {
-			where += ":" + strconv.Itoa(p.line)
-		}
+		where := p.at.In(d.file)
 		if p.key != "" {
 			where += ": " + p.key
 		}
@@ -105,11 +129,11 @@ func (d *Document) Err(sentinel *errs.Error) error {
 func (d *Document) Check(src []byte) bool {
 	switch {
 	case len(src) > MaxFile:
-		d.Report(0, "", "is larger than 1 MiB")
+		d.Report(Whole, "", "is larger than 1 MiB")
 	case !utf8.Valid(src):
-		d.Report(0, "", "is not UTF-8")
+		d.Report(Whole, "", "is not UTF-8")
 	case bytes.IndexByte(src, 0) >= 0:
-		d.Report(0, "", "contains a NUL character")
+		d.Report(Whole, "", "contains a NUL character")
 	default:
 		return true
 	}
@@ -127,13 +151,13 @@ func (d *Document) Root(what, src string) (root *yaml.Node, ok bool) {
 	}
 	if err == nil {
 		if err = dec.Decode(&more); err == nil {
-			d.Report(more.Line, "", "%s must be a single YAML document", what)
+			d.Report(At(&more), "", "%s must be a single YAML document", what)
 			return nil, false
 		}
 	}
 	if !errors.Is(err, io.EOF) {
 		line, text := yamlError(err)
-		d.Report(line, "", "%s", text)
+		d.Report(Position{Line: line}, "", "%s", text)
 		return nil, false
 	}
 	if !d.plain(&doc) {
@@ -149,10 +173,10 @@ func (d *Document) Root(what, src string) (root *yaml.Node, ok bool) {
 func (d *Document) plain(n *yaml.Node) bool {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
-		d.Report(n.Line, "", "anchors and aliases are not allowed")
+		d.Report(At(n), "", "anchors and aliases are not allowed")
 		return false
 	case n.Style&yaml.TaggedStyle != 0:
-		d.Report(n.Line, "", "tags are not allowed")
+		d.Report(At(n), "", "tags are not allowed")
 		return false
 	}
 	ok := true

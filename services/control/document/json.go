@@ -53,14 +53,14 @@ func (d *Document) encodeScalar(out *bytes.Buffer, key string, n *yaml.Node) boo
 	var v any
 	switch tag := n.ShortTag(); {
 	case tag == "!!timestamp" || tag == "!!binary":
-		d.Report(n.Line, key, "must be a value that JSON has, got %s; put it in quotes", Kind(n))
+		d.Report(At(n), key, "must be a value that JSON has, got %s; put it in quotes", Kind(n))
 		return false
 	case n.Decode(&v) != nil:
-		d.Report(n.Line, key, "must be a value that JSON has, got %s", Kind(n))
+		d.Report(At(n), key, "must be a value that JSON has, got %s", Kind(n))
 		return false
 	}
 	if f, ok := v.(float64); ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
-		d.Report(n.Line, key, "must be a number that JSON has: neither infinite nor .nan")
+		d.Report(At(n), key, "must be a number that JSON has: neither infinite nor .nan")
 		return false
 	}
 	writeJSON(out, v)

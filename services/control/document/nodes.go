@@ -17,6 +17,12 @@ type Field struct {
 	read func(key string, value *yaml.Node)
 }
 
+// Name is the key.
+func (f Field) Name() string { return f.name }
+
+// Read reads the value of the key, which has a whole path.
+func (f Field) Read(key string, value *yaml.Node) { f.read(key, value) }
+
 // Key is a field whose value read reads; it is given the whole path of the key.
 func Key(name string, read func(key string, value *yaml.Node)) Field { return Field{name, read} }
 
@@ -29,7 +35,7 @@ func (d *Document) Mapping(n *yaml.Node, prefix string, known ...Field) {
 	d.Pairs(n, prefix, func(name, key string, k, v *yaml.Node) {
 		i := slices.Index(names, name)
 		if i < 0 {
-			d.Report(k.Line, key, "unknown key; there are %s", strings.Join(names, ", "))
+			d.Report(At(k), key, "unknown key; there are %s", strings.Join(names, ", "))
 			return
 		}
 		known[i].read(key, v)
@@ -49,14 +55,14 @@ func Find(n *yaml.Node, key string) (k, v *yaml.Node) {
 // Pairs walks a mapping with text keys, each once.
 func (d *Document) Pairs(n *yaml.Node, prefix string, each func(name, key string, k, v *yaml.Node)) {
 	if n.Kind != yaml.MappingNode {
-		d.Report(n.Line, prefix, "must be a mapping of keys to values, got %s", Kind(n))
+		d.Report(At(n), prefix, "must be a mapping of keys to values, got %s", Kind(n))
 		return
 	}
 	seen := map[string]bool{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, v := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode || (k.ShortTag() != "!!str" && k.ShortTag() != "!!merge") {
-			d.Report(k.Line, prefix, "keys must be text, got %s", Kind(k))
+			d.Report(At(k), prefix, "keys must be text, got %s", Kind(k))
 			continue
 		}
 		key := Printable(k.Value)
@@ -64,7 +70,7 @@ func (d *Document) Pairs(n *yaml.Node, prefix string, each func(name, key string
 			key = prefix + "." + key
 		}
 		if seen[k.Value] {
-			d.Report(k.Line, key, "is given twice")
+			d.Report(At(k), key, "is given twice")
 			continue
 		}
 		seen[k.Value] = true
@@ -79,14 +85,14 @@ func (d *Document) Text(key string, n *yaml.Node, most int) (string, bool) {
 		if n.Kind == yaml.ScalarNode && n.ShortTag() != "!!null" {
 			hint = "; put it in quotes"
 		}
-		d.Report(n.Line, key, "must be text, got %s%s", Kind(n), hint)
+		d.Report(At(n), key, "must be text, got %s%s", Kind(n), hint)
 		return "", false
 	}
 	switch {
 	case utf8.RuneCountInString(n.Value) > most:
-		d.Report(n.Line, key, "must have at most %d characters", most)
+		d.Report(At(n), key, "must have at most %d characters", most)
 	case strings.ContainsFunc(n.Value, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }):
-		d.Report(n.Line, key, "must not contain control characters")
+		d.Report(At(n), key, "must not contain control characters")
 	default:
 		return n.Value, true
 	}
@@ -99,7 +105,7 @@ func (d *Document) Template(
 ) (Template, bool) {
 	t, err := ParseTemplate(value)
 	if err != nil {
-		d.Report(n.Line, key, "%v", err)
+		d.Report(At(n), key, "%v", err)
 		return nil, false
 	}
 	ok := true
@@ -108,7 +114,7 @@ func (d *Document) Template(
 			break
 		}
 		if _, set := lookup(name); !set {
-			d.Report(n.Line, key, "variable %s is not set in the environment of control", name)
+			d.Report(At(n), key, "variable %s is not set in the environment of control", name)
 			ok = false
 		}
 	}
@@ -119,7 +125,7 @@ func (d *Document) Template(
 func (d *Document) Word(key string, n *yaml.Node, choices ...string) (string, bool) {
 	s, ok := d.Text(key, n, math.MaxInt)
 	if ok && !slices.Contains(choices, s) {
-		d.Report(n.Line, key, "must be one of %s, got %q", strings.Join(choices, ", "), Printable(s))
+		d.Report(At(n), key, "must be one of %s, got %q", strings.Join(choices, ", "), Printable(s))
 		return "", false
 	}
 	return s, ok
@@ -140,14 +146,14 @@ func (d *Document) Words(key string, n *yaml.Node, choices []string) ([]string, 
 // List reads a list of different texts, each with read. When ok is false the problems are reported.
 func (d *Document) List(key string, n *yaml.Node, read func(*yaml.Node) (string, bool)) (list []string, ok bool) {
 	if n.Kind != yaml.SequenceNode {
-		d.Report(n.Line, key, "must be a list, got %s", Kind(n))
+		d.Report(At(n), key, "must be a list, got %s", Kind(n))
 		return nil, false
 	}
 	ok = true
 	for _, item := range n.Content {
 		text, valid := read(item)
 		if valid && slices.Contains(list, text) {
-			d.Report(item.Line, key, "%s is given twice", text)
+			d.Report(At(item), key, "%s is given twice", text)
 			valid = false
 		}
 		list = append(list, text)
@@ -160,11 +166,11 @@ func (d *Document) List(key string, n *yaml.Node, read func(*yaml.Node) (string,
 func (d *Document) Count(key string, n *yaml.Node, most int64) (int64, bool) {
 	var v int64
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || n.Decode(&v) != nil {
-		d.Report(n.Line, key, "must be a whole number, got %s", Kind(n))
+		d.Report(At(n), key, "must be a whole number, got %s", Kind(n))
 		return 0, false
 	}
 	if v <= 0 || v > most {
-		d.Report(n.Line, key, "must be positive and at most %d", most)
+		d.Report(At(n), key, "must be positive and at most %d", most)
 		return 0, false
 	}
 	return v, true
@@ -174,16 +180,16 @@ func (d *Document) Count(key string, n *yaml.Node, most int64) (int64, bool) {
 func (d *Document) Amount(key string, n *yaml.Node, zero bool) (float64, bool) {
 	var v float64
 	if n.Kind != yaml.ScalarNode || (n.ShortTag() != "!!int" && n.ShortTag() != "!!float") || n.Decode(&v) != nil {
-		d.Report(n.Line, key, "must be a number, got %s", Kind(n))
+		d.Report(At(n), key, "must be a number, got %s", Kind(n))
 		return 0, false
 	}
 	switch {
 	case v > 0 && !math.IsInf(v, 0), v == 0 && zero:
 		return v, true
 	case zero:
-		d.Report(n.Line, key, "must not be negative")
+		d.Report(At(n), key, "must not be negative")
 	default:
-		d.Report(n.Line, key, "must be positive")
+		d.Report(At(n), key, "must be positive")
 	}
 	return 0, false
 }
@@ -192,15 +198,15 @@ func (d *Document) Amount(key string, n *yaml.Node, zero bool) (float64, bool) {
 func (d *Document) Duration(key string, n *yaml.Node) (time.Duration, bool) {
 	const want = "must be a duration, such as 30m or 1h"
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		d.Report(n.Line, key, want+", got %s", Kind(n))
+		d.Report(At(n), key, want+", got %s", Kind(n))
 		return 0, false
 	}
 	v, err := time.ParseDuration(n.Value)
 	switch {
 	case err != nil:
-		d.Report(n.Line, key, want)
+		d.Report(At(n), key, want)
 	case v <= 0:
-		d.Report(n.Line, key, "must be positive")
+		d.Report(At(n), key, "must be positive")
 	default:
 		return v, true
 	}
@@ -210,7 +216,7 @@ func (d *Document) Duration(key string, n *yaml.Node) (time.Duration, bool) {
 // Bool reads true or false.
 func (d *Document) Bool(key string, n *yaml.Node) (v, ok bool) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" || n.Decode(&v) != nil {
-		d.Report(n.Line, key, "must be true or false, got %s", Kind(n))
+		d.Report(At(n), key, "must be true or false, got %s", Kind(n))
 		return false, false
 	}
 	return v, true

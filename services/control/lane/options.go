@@ -39,7 +39,7 @@ func (c *SkillCall) Check() error {
 	switch {
 	case !skill.ValidName(c.Name):
 		return ErrSkill.WithFacts(map[string]string{"field": "skill.name"}, "skill.name must be the name of a skill: "+
-			"1 to %d of a-z, 0-9 and single hyphens between them", skill.MaxName)
+			"1 to %d of a-z, 0-9 and single hyphens between them, behind PLUGIN: if it is a plugin's", skill.MaxName)
 	case len(c.Args) > skill.MaxArguments:
 		return ErrSkill.WithFacts(map[string]string{"field": "skill.args"}, "skill.args has %d bytes of JSON, at most "+
 			"%d are possible; put long texts into the message", len(c.Args), skill.MaxArguments)

@@ -101,9 +101,13 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 
 // McpRequest is a request to an MCP server as executors take it.
 func McpRequest(q tool.ServerCall) *pawlv1.McpRequest {
-	return &pawlv1.McpRequest{
+	out := &pawlv1.McpRequest{
 		ServerId: q.ID, Name: q.Name, Program: q.Program, Args: q.Args, Cwd: q.Cwd, Method: q.Method, Params: q.Params,
 	}
+	if p := q.Plugin; p != nil {
+		out.Plugin = &pawlv1.McpPlugin{Root: p.Root, Data: p.Data, Env: p.Env}
+	}
+	return out
 }
 
 func encodeSafety(s tool.Safety) pawlv1.Safety {

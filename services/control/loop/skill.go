@@ -155,7 +155,7 @@ func (l *loop) putSkill(ctx context.Context, s *skill.Skill) (folder string, nam
 	}
 	at, err := l.at(ctx)
 	if err == nil {
-		folder, err = workspace.Put(ctx, l.tree.deps.Workspaces, at, s)
+		folder, err = workspace.Put(ctx, l.tree.deps.Workspaces, at, workspace.OfSkill(s))
 	}
 	if err != nil {
 		l.tree.deps.Log.WarnContext(ctx, "the files of a skill could not be put into a workspace", "session_id",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -27,7 +28,7 @@ func skilled() agent.Definition {
 	def.SkillFolders = map[string]skill.Skill{
 		"triage": {
 			Name: "triage", Description: "d", Body: "Sort it.", Digest: strings.Repeat("ab", 32),
-			Files: []skill.File{{Path: "run.sh", Executable: true, Data: []byte("echo")}},
+			Files: []bundle.File{{Path: "run.sh", Executable: true, Data: []byte("echo")}},
 		},
 		"careful": {Name: "careful", Description: "d", Body: "Look only.", Digest: "c", Allowed: skill.Grants(
 			"read, bash(echo ok:*)")},
@@ -105,7 +106,7 @@ func TestAModelActivatesASkill(t *testing.T) {
 		if strings.Contains(got.Text, "Sort it.") || !strings.Contains(got.Text, "is active already") {
 			t.Errorf("a second activation: %s", got.Text)
 		}
-		if again, _ := files.Asked(); again != asked+4 { // whether its folder is whole, and links on the way
+		if again, _ := files.Asked(); again != asked+4 { // its folder, and links on the way
 			t.Errorf("%d requests for the second one", again-asked)
 		}
 		got = b.wait(b.submit("s", "skill quiet").ID)

@@ -26,13 +26,14 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Failures.
 var (
-	// ErrInvalid is a definition that breaks a rule; the text names file, line and key.
+	// ErrInvalid is a definition that breaks a rule; the text names file, line, column and key.
 	ErrInvalid = errs.New(errs.InvalidArgument, "MCP_FILE_INVALID", "the definition of the MCP server is invalid")
 	// ErrVariable is a ${NAME} whose variable is not set.
 	ErrVariable = errs.New(errs.FailedPrecondition, "MCP_VARIABLE", "a variable that the definition of the MCP server "+
@@ -78,6 +79,16 @@ type Command struct {
 	Args    []string          `json:"args,omitempty"`
 	Env     map[string]string `json:"env,omitempty"` // templates, beside the agent's own variables
 	Cwd     string            `json:"cwd,omitempty"` // within the agent's; "" is that
+	Plugin  *Plugin           `json:"plugin,omitempty"`
+}
+
+// Plugin is the plugin that a server is of. The server runs in a copy of it, and its texts are no templates: only
+// ${PLUGIN_ROOT} and ${PLUGIN_DATA} are replaced, by the executor.
+type Plugin struct {
+	Name   string            `json:"name"`
+	Digest string            `json:"digest"` // of Files, see bundle.Digest
+	Env    map[string]string `json:"env,omitempty"`
+	Files  []bundle.File     `json:"-"` // definitions of agents hold them once, by Digest
 }
 
 // DefaultTimeout is how long a call may take.

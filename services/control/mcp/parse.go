@@ -34,7 +34,7 @@ var (
 )
 
 // Parse reads mcp/<name>.yaml. file is for errors only. With a lookup, every variable that is referred to must be set.
-// All problems are reported together, one line each; each is an ErrInvalid that names file, line and key.
+// All problems are reported together, one line each; each is an ErrInvalid that names file, line, column and key.
 func Parse(name, file string, src []byte, lookup func(string) (string, bool)) (Definition, error) {
 	p := &parser{document.New(file), lookup}
 	d := Definition{Name: name}
@@ -49,7 +49,8 @@ type parser struct {
 
 func (p *parser) parse(d *Definition, src []byte) {
 	if !validName.MatchString(d.Name) || len(d.Name) > maxName {
-		p.Report(0, "", "%q cannot be a server's name: it must have 1 to %d lower-case letters, digits and single -",
+		p.Report(document.Whole, "", "%q cannot be a server's name: it must have 1 to %d lower-case letters, "+
+			"digits and single -",
 			document.Printable(d.Name), maxName)
 	}
 	if !p.Check(src) {
@@ -66,7 +67,8 @@ func (p *parser) parse(d *Definition, src []byte) {
 	has := func(key string) bool { k, _ := document.Find(root, key); return k != nil }
 	switch {
 	case has("url") == has("command"):
-		p.Report(1, "", "must have either url, of a server that control calls, or command, of one that runs on the "+
+		p.Report(document.Top, "", "must have either url, of a server that control calls, or command, of one that "+
+			"runs on the "+
 			"executor of the session")
 	case has("url"):
 		d.HTTP = h
@@ -82,7 +84,7 @@ func (p *parser) parse(d *Definition, src []byte) {
 func (p *parser) only(root *yaml.Node, with string, keys ...string) {
 	for _, key := range keys {
 		if k, _ := document.Find(root, key); k != nil {
-			p.Report(k.Line, key, "does not go with %s", with)
+			p.Report(document.At(k), key, "does not go with %s", with)
 		}
 	}
 }
@@ -98,7 +100,7 @@ func (p *parser) httpKeys(h *HTTP) []document.Field {
 				if network, err := parseNetwork(text); err == nil {
 					h.Networks = append(h.Networks, network)
 				} else if ok {
-					p.Report(item.Line, key, "must be networks or addresses, such as 10.0.0.0/8 or 192.168.1.7")
+					p.Report(document.At(item), key, "must be networks or addresses, such as 10.0.0.0/8 or 192.168.1.7")
 					ok = false
 				}
 				return text, ok
@@ -123,7 +125,7 @@ func (p *parser) url(key string, n *yaml.Node) (string, bool) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
 		u.Fragment != "" {
-		p.Report(n.Line, key, "must be an http or https URL without a user, a password and a fragment")
+		p.Report(document.At(n), key, "must be an http or https URL without a user, a password and a fragment")
 		return "", false
 	}
 	return text, true
@@ -158,7 +160,7 @@ func (p *parser) reaches(key string, n *yaml.Node, h *HTTP, named bool) {
 		named = true
 	}
 	if u.Scheme == "http" && !named {
-		p.Report(n.Line, key, "must be https: over http everybody on the way reads what is said, and answers")
+		p.Report(document.At(n), key, "must be https: over http everybody on the way reads what is said, and answers")
 	}
 }
 
@@ -168,15 +170,20 @@ var ours = []string{
 	"Last-Event-Id", "Cookie",
 }
 
+// OwnHeader reports whether the protocol sets a header, whose name is in its canonical form.
+func OwnHeader(canonical string) bool {
+	return slices.Contains(ours, canonical) || strings.HasPrefix(canonical, "Mcp-")
+}
+
 func (p *parser) headers(key string, n *yaml.Node) map[string]string {
 	all := map[string]string{}
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):
-			p.Report(k.Line, key, "cannot be the name of a header")
-		case slices.Contains(ours, canonical) || strings.HasPrefix(canonical, "Mcp-"):
-			p.Report(k.Line, key, "is set by the protocol")
+			p.Report(document.At(k), key, "cannot be the name of a header")
+		case OwnHeader(canonical):
+			p.Report(document.At(k), key, "is set by the protocol")
 		default:
 			all[canonical], _ = p.template(key, v)
 		}
@@ -203,9 +210,9 @@ func (p *parser) auth(h *HTTP, key string, n *yaml.Node) {
 	client := has("client_id") || has("client_secret") || has("token_url") || has("scopes")
 	switch {
 	case has("bearer") == client:
-		p.Report(n.Line, key, "must have either bearer, or client_id, client_secret and token_url")
+		p.Report(document.At(n), key, "must have either bearer, or client_id, client_secret and token_url")
 	case client && !(has("client_id") && has("client_secret") && has("token_url")):
-		p.Report(n.Line, key, "needs client_id, client_secret and token_url")
+		p.Report(document.At(n), key, "needs client_id, client_secret and token_url")
 	case client:
 		h.OAuth = o
 	}
@@ -219,7 +226,7 @@ func (p *parser) commandKeys(c *Command) []document.Field {
 			c.Env = map[string]string{}
 			p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 				if !document.Variable(name) {
-					p.Report(k.Line, key,
+					p.Report(document.At(k), key,
 						"cannot be a variable's name: letters, digits and _, not beginning with a digit")
 					return
 				}
@@ -234,14 +241,14 @@ func (p *parser) toolKeys(d *Definition) []document.Field {
 	return []document.Field{
 		document.Key("tools", func(key string, n *yaml.Node) {
 			if d.Tools = p.texts(key, n); n.Kind == yaml.SequenceNode && len(n.Content) == 0 {
-				p.Report(n.Line, key, "must name a tool; leave it out to allow all")
+				p.Report(document.At(n), key, "must name a tool; leave it out to allow all")
 			}
 			slices.Sort(d.Tools)
 		}),
 		document.Key("timeout", func(key string, n *yaml.Node) {
 			var ok bool
 			if d.Timeout, ok = p.Duration(key, n); ok && d.Timeout > maxTimeout {
-				p.Report(n.Line, key, "must be at most %v", maxTimeout)
+				p.Report(document.At(n), key, "must be at most %v", maxTimeout)
 			}
 		}),
 		document.Key("safety", func(key string, n *yaml.Node) {
@@ -251,7 +258,7 @@ func (p *parser) toolKeys(d *Definition) []document.Field {
 		document.Key("prefix", func(key string, n *yaml.Node) {
 			text, ok := p.filled(key, n, maxPrefix)
 			if ok && !validPrefix.MatchString(text) {
-				p.Report(n.Line, key, "must have letters, digits, _ and -")
+				p.Report(document.At(n), key, "must have letters, digits, _ and -")
 			}
 			d.Prefix = text
 		}),
@@ -272,7 +279,7 @@ func (p *parser) safety(d *Definition, name, key string, n *yaml.Node) {
 func (p *parser) filled(key string, n *yaml.Node, most int) (string, bool) {
 	s, ok := p.Text(key, n, most)
 	if ok && strings.TrimSpace(s) == "" {
-		p.Report(n.Line, key, "must not be empty")
+		p.Report(document.At(n), key, "must not be empty")
 		return "", false
 	}
 	return s, ok
@@ -291,7 +298,7 @@ func (p *parser) template(key string, n *yaml.Node) (string, bool) {
 func (p *parser) texts(key string, n *yaml.Node) []string {
 	list, ok := p.List(key, n, func(item *yaml.Node) (string, bool) { return p.filled(key, item, maxText) })
 	if ok && len(list) > maxItems {
-		p.Report(n.Line, key, "must have at most %d", maxItems)
+		p.Report(document.At(n), key, "must have at most %d", maxItems)
 	}
 	return list
 }
@@ -299,11 +306,11 @@ func (p *parser) texts(key string, n *yaml.Node) []string {
 // args reads a list of texts, some of which may be the same.
 func (p *parser) args(key string, n *yaml.Node) (list []string) {
 	if n.Kind != yaml.SequenceNode {
-		p.Report(n.Line, key, "must be a list, got %s", document.Kind(n))
+		p.Report(document.At(n), key, "must be a list, got %s", document.Kind(n))
 		return nil
 	}
 	if len(n.Content) > maxItems {
-		p.Report(n.Line, key, "must have at most %d", maxItems)
+		p.Report(document.At(n), key, "must have at most %d", maxItems)
 	}
 	for _, item := range n.Content {
 		text, _ := p.Text(key, item, maxText)

@@ -142,45 +142,48 @@ func TestAnAddressThatTheURLNames(t *testing.T) {
 }
 
 func TestDefinitionsThatCannotBe(t *testing.T) {
-	const either = "a.yaml:1: must have either url, of a server that control calls, or command, of one that runs on " +
+	const either = "a.yaml:1:1: must have either url, of a server that control calls, or command, of one that runs " +
+		"on " +
 		"the executor of the session"
 	for file, want := range map[string]string{
 		"":                                either,
 		"url: https://a.test\ncommand: x": either,
 		"timeout: 5s":                     either,
-		"url: ftp://a.test": "a.yaml:1: url: must be an http or https URL without a user, a password and " +
+		"url: ftp://a.test": "a.yaml:1:6: url: must be an http or https URL without a user, a password and " +
 			"a fragment",
-		"url: https://u:p@a.test": "a.yaml:1: url: must be an http or https URL without a user, a password and " +
+		"url: https://u:p@a.test": "a.yaml:1:6: url: must be an http or https URL without a user, a password and " +
 			"a fragment",
-		"url: http://a.test": "a.yaml:1: url: must be https: over http everybody on the way reads what " +
+		"url: http://a.test": "a.yaml:1:6: url: must be https: over http everybody on the way reads what " +
 			"is said, and answers",
-		"url: https://a.test\nargs: [a]":             "a.yaml:2: args: does not go with url",
-		"command: x\nauth: {bearer: x}":              "a.yaml:2: auth: does not go with command",
-		"url: https://a.test\nheaders: {Accept: x}":  "a.yaml:2: headers.Accept: is set by the protocol",
-		"url: https://a.test\nheaders: {mcp-a: x}":   "a.yaml:2: headers.mcp-a: is set by the protocol",
-		"url: https://a.test\nheaders: {\"a b\": x}": "a.yaml:2: headers.a b: cannot be the name of a header",
-		"url: https://a.test\nauth: {}": "a.yaml:2: auth: must have either bearer, or client_id, client_secret " +
+		"url: https://a.test\nargs: [a]":             "a.yaml:2:1: args: does not go with url",
+		"command: x\nauth: {bearer: x}":              "a.yaml:2:1: auth: does not go with command",
+		"url: https://a.test\nheaders: {Accept: x}":  "a.yaml:2:11: headers.Accept: is set by the protocol",
+		"url: https://a.test\nheaders: {mcp-a: x}":   "a.yaml:2:11: headers.mcp-a: is set by the protocol",
+		"url: https://a.test\nheaders: {\"a b\": x}": "a.yaml:2:11: headers.a b: cannot be the name of a header",
+		"url: https://a.test\nauth: {}": "a.yaml:2:7: auth: must have either bearer, or client_id, client_secret " +
 			"and token_url",
-		"url: https://a.test\nauth: {client_id: x}": "a.yaml:2: auth: needs client_id, client_secret and token_url",
-		"url: https://a.test\nauth: {client_id: x, client_secret: y, token_url: \"http://b.test\"}": "a.yaml:2: " +
+		"url: https://a.test\nauth: {client_id: x}": "a.yaml:2:7: auth: needs client_id, client_secret and " +
+			"token_url",
+		"url: https://a.test\nauth: {client_id: x, client_secret: y, token_url: \"http://b.test\"}": "a.yaml:2:51: " +
 			"auth.token_url: must be https: over http everybody on the way reads what is said, and answers",
 		"url: https://a.test\nauth: {bearer: ${NOPE}}": "a.yaml:2: not valid YAML: did not find expected ',' or '}'",
-		"url: https://a.test\nauth: {bearer: \"${NOPE}\"}": "a.yaml:2: auth.bearer: variable NOPE is not set in the " +
+		"url: https://a.test\nauth: {bearer: \"${NOPE}\"}": "a.yaml:2:16: auth.bearer: variable NOPE is not set in " +
+			"the " +
 			"environment of control",
-		"url: https://a.test\nnetworks: [ten]": "a.yaml:2: networks: must be networks or addresses, such as " +
+		"url: https://a.test\nnetworks: [ten]": "a.yaml:2:12: networks: must be networks or addresses, such as " +
 			"10.0.0.0/8 or 192.168.1.7",
-		"command: x\ntools: []": "a.yaml:2: tools: must name a tool; leave it out to allow all",
-		"command: x\nsafety: {a: safe}": "a.yaml:2: safety.a: must be one of pure, idempotent, at_most_once, " +
+		"command: x\ntools: []": "a.yaml:2:8: tools: must name a tool; leave it out to allow all",
+		"command: x\nsafety: {a: safe}": "a.yaml:2:13: safety.a: must be one of pure, idempotent, at_most_once, " +
 			"got \"safe\"",
-		"command: x\nprefix: \"a.b\"": "a.yaml:2: prefix: must have letters, digits, _ and -",
-		"command: x\ntimeout: 25h":    "a.yaml:2: timeout: must be at most 24h0m0s",
-		"command: x\nenv: {\"a-b\": c}": "a.yaml:2: env.a-b: cannot be a variable's name: letters, digits and _, " +
+		"command: x\nprefix: \"a.b\"": "a.yaml:2:9: prefix: must have letters, digits, _ and -",
+		"command: x\ntimeout: 25h":    "a.yaml:2:10: timeout: must be at most 24h0m0s",
+		"command: x\nenv: {\"a-b\": c}": "a.yaml:2:7: env.a-b: cannot be a variable's name: letters, digits and _, " +
 			"not beginning with a digit",
-		"command: x\nargs: y": "a.yaml:2: args: must be a list, got text",
-		"command: \" \"":      "a.yaml:1: command: must not be empty",
-		"command: x\nurls: y": "a.yaml:2: urls: unknown key; there are url, headers, auth, networks, command, " +
+		"command: x\nargs: y": "a.yaml:2:7: args: must be a list, got text",
+		"command: \" \"":      "a.yaml:1:10: command: must not be empty",
+		"command: x\nurls: y": "a.yaml:2:1: urls: unknown key; there are url, headers, auth, networks, command, " +
 			"args, env, cwd, tools, timeout, safety, prefix",
-		"command: x\nenv: {A: \"${SECRET\"}": "a.yaml:2: env.A: ${ must be followed by the name of a variable " +
+		"command: x\nenv: {A: \"${SECRET\"}": "a.yaml:2:10: env.A: ${ must be followed by the name of a variable " +
 			"and }; write $${ for a literal ${",
 	} {
 		_, err := Parse("a", "a.yaml", []byte(file), lookup)

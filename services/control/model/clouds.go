@@ -12,7 +12,7 @@ import (
 // cloud notes which cloud a provider's models run in.
 func (p *providers) cloud(key string, n *yaml.Node, c *Cloud, kind CloudKind, fields ...document.Field) {
 	if c.Kind != "" {
-		p.Report(n.Line, key, "cannot be given together with %s: a provider's models run in one place", c.Kind)
+		p.Report(document.At(n), key, "cannot be given together with %s: a provider's models run in one place", c.Kind)
 		return
 	}
 	c.Kind = kind
@@ -43,7 +43,7 @@ func (p *providers) place(name string, to *string) document.Field {
 			return c != '-' && c != '.' && c != ':' && c != '_' &&
 				(c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
 		})) {
-			p.Report(n.Line, key, "must be of letters, digits, dashes, dots, colons and underscores")
+			p.Report(document.At(n), key, "must be of letters, digits, dashes, dots, colons and underscores")
 			return
 		}
 		*to = s
@@ -58,10 +58,11 @@ func (p *providers) clouded(name string, k *yaml.Node, out Provider, known Cloud
 		kind = known.Kind
 	}
 	if kind == Azure && out.Cloud.Entra && out.KeyEnv != "" {
-		p.Report(k.Line, name+".key_env", "cannot be given with azure.auth: entra, which uses no key")
+		p.Report(document.At(k), name+".key_env", "cannot be given with azure.auth: entra, which uses no key")
 	}
 	if kind == Vertex && out.KeyEnv != "" {
-		p.Report(k.Line, name+".key_env", "cannot be given with vertex: Google Cloud is asked with the application "+
+		p.Report(document.At(k), name+".key_env", "cannot be given with vertex: Google Cloud is asked with the "+
+			"application "+
 			"default credentials")
 	}
 	check := func(key string, api API) {
@@ -70,7 +71,7 @@ func (p *providers) clouded(name string, k *yaml.Node, out Provider, known Cloud
 			if where == "" {
 				where = "a provider without bedrock, azure or vertex"
 			}
-			p.Report(k.Line, key, "%s does not speak %s", where, api)
+			p.Report(document.At(k), key, "%s does not speak %s", where, api)
 		}
 	}
 	check(name+".api", out.API)

@@ -12,7 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/document"
 )
 
-// ErrInvalidProviders is a providers file that breaks a rule; the text names file, line and key.
+// ErrInvalidProviders is a providers file that breaks a rule; the text names file, line, column and key.
 var ErrInvalidProviders = errs.New(errs.InvalidArgument, "MODEL_PROVIDERS_INVALID", "the file of the model providers "+
 	"cannot be used")
 
@@ -49,7 +49,7 @@ const (
 //
 // file is for errors only. known is the catalogue of providers that need no configuration. lookup is the environment:
 // every variable that headers and query refer to must be set. All problems are reported together, one line each; each
-// is an ErrInvalidProviders that names file, line and key, and no value.
+// is an ErrInvalidProviders that names file, line, column and key, and no value.
 func ParseProviders(
 	file string, src []byte, known func(name string) (Provider, bool), lookup func(name string) (string, bool),
 ) (map[string]Provider, error) {
@@ -81,9 +81,10 @@ func (p *providers) parse(src []byte) map[string]Provider {
 	p.Pairs(root, "", func(name, key string, k, v *yaml.Node) {
 		switch {
 		case name == string(APIOffline):
-			p.Report(k.Line, key, "is built in and cannot be configured")
+			p.Report(document.At(k), key, "is built in and cannot be configured")
 		case !validProvider(name):
-			p.Report(k.Line, key, "cannot be a provider's name: use lower-case letters, digits, dots, dashes and "+
+			p.Report(document.At(k), key, "cannot be a provider's name: use lower-case letters, digits, dots, "+
+				"dashes and "+
 				"underscores")
 		default:
 			all[name] = p.provider(name, k, v)
@@ -108,9 +109,10 @@ func (p *providers) provider(name string, k, v *yaml.Node) Provider {
 		switch {
 		case out.Cloud.Kind != "", known.Cloud.Kind != "":
 		case !ok:
-			p.Report(k.Line, name+".api", "is required: %s is not the name of a provider that is known", name)
+			p.Report(document.At(k), name+".api", "is required: %s is not the name of a provider that is known", name)
 		case out.BaseURL != "" && known.API == APIResponses:
-			p.Report(k.Line, name+".api", "is required with base_url: most servers that resemble OpenAI speak %s, "+
+			p.Report(document.At(k), name+".api", "is required with base_url: most servers that resemble OpenAI "+
+				"speak %s, "+
 				"some %s",
 				APIChat, APIResponses)
 		}
@@ -126,9 +128,9 @@ func (p *providers) baseURL(key string, n *yaml.Node) string {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
-		p.Report(n.Line, key, "must be a whole URL, such as https://api.example.com/v1")
+		p.Report(document.At(n), key, "must be a whole URL, such as https://api.example.com/v1")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		p.Report(n.Line, key, "must not have a user, query or fragment; "+
+		p.Report(document.At(n), key, "must not have a user, query or fragment; "+
 			"a key belongs into the variable that key_env names, and a query into query")
 	}
 	return s
@@ -138,7 +140,8 @@ func (p *providers) baseURL(key string, n *yaml.Node) string {
 func (p *providers) keyEnv(key string, n *yaml.Node) string {
 	s, ok := p.Text(key, n, maxVariable)
 	if ok && (!document.Variable(s) || strings.ContainsFunc(s, unicode.IsLower)) {
-		p.Report(n.Line, key, "must be the name of an environment variable in capitals, such as LOCAL_KEY, and not "+
+		p.Report(document.At(n), key, "must be the name of an environment variable in capitals, such as LOCAL_KEY, "+
+			"and not "+
 			"the key itself")
 	}
 	return s
@@ -148,7 +151,7 @@ func (p *providers) models(key string, n *yaml.Node) map[string]ModelConfig {
 	models := map[string]ModelConfig{}
 	p.Pairs(n, key, func(id, key string, k, v *yaml.Node) {
 		if id == "" || strings.ContainsFunc(id, notPrintable) {
-			p.Report(k.Line, key, "cannot be a model's id: it must not be empty or contain blanks")
+			p.Report(document.At(k), key, "cannot be a model's id: it must not be empty or contain blanks")
 		}
 		var m ModelConfig
 		p.Mapping(v, key, append(p.info(&m.Info), p.settings(&m.Settings)...)...)

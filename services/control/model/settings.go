@@ -47,12 +47,12 @@ func (p *providers) headers(key string, n *yaml.Node) map[string]Secret {
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		canonical := http.CanonicalHeaderKey(name)
 		if _, twice := headers[canonical]; twice {
-			p.Report(k.Line, key, "is given twice")
+			p.Report(document.At(k), key, "is given twice")
 			return
 		}
 		headers[canonical] = ""
 		if !validHeader(canonical) {
-			p.Report(k.Line, key, "is not a header that can be set")
+			p.Report(document.At(k), key, "is not a header that can be set")
 		}
 		if value, ok := p.secret(key, v); ok {
 			headers[canonical] = value
@@ -65,7 +65,7 @@ func (p *providers) query(key string, n *yaml.Node) map[string]Secret {
 	query := map[string]Secret{}
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		if name == "" || strings.ContainsFunc(name, notPrintable) {
-			p.Report(k.Line, key, "cannot be a parameter's name: it must not be empty or contain blanks")
+			p.Report(document.At(k), key, "cannot be a parameter's name: it must not be empty or contain blanks")
 		}
 		if value, ok := p.secret(key, v); ok {
 			query[name] = value
@@ -86,7 +86,7 @@ func (p *providers) secret(key string, n *yaml.Node) (Secret, bool) {
 	}
 	value = strings.TrimSpace(template.Expand(p.lookup))
 	if strings.ContainsFunc(value, unicode.IsControl) {
-		p.Report(n.Line, key, "must not contain line breaks or other control characters")
+		p.Report(document.At(n), key, "must not contain line breaks or other control characters")
 		return "", false
 	}
 	return Secret(value), true
@@ -110,12 +110,12 @@ func (p *providers) body(key string, n *yaml.Node) map[string]json.RawMessage {
 	body := map[string]json.RawMessage{}
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		if slices.Contains(reserved, name) {
-			p.Report(k.Line, key, "is written by control and cannot be set")
+			p.Report(document.At(k), key, "is written by control and cannot be set")
 			return
 		}
 		raw, err := toJSON(v)
 		if err != nil {
-			p.Report(v.Line, key, "cannot be sent as JSON: %v", err)
+			p.Report(document.At(v), key, "cannot be sent as JSON: %v", err)
 			return
 		}
 		body[name] = raw
@@ -180,7 +180,7 @@ func toObject(n *yaml.Node) (json.RawMessage, error) {
 // drop reads the names of parameters. The list is never nil, so that a model's empty one replaces its provider's.
 func (p *providers) drop(key string, n *yaml.Node) []string {
 	if n.Kind != yaml.SequenceNode {
-		p.Report(n.Line, key, "must be a list, got %s", document.Kind(n))
+		p.Report(document.At(n), key, "must be a list, got %s", document.Kind(n))
 		return nil
 	}
 	names := []string{}
@@ -189,11 +189,11 @@ func (p *providers) drop(key string, n *yaml.Node) []string {
 		switch {
 		case !ok:
 		case !document.Variable(name):
-			p.Report(item.Line, key, "must hold names of parameters, such as stream_options")
+			p.Report(document.At(item), key, "must hold names of parameters, such as stream_options")
 		case slices.Contains(reserved, name):
-			p.Report(item.Line, key, "%s cannot be left out", name)
+			p.Report(document.At(item), key, "%s cannot be left out", name)
 		case slices.Contains(names, name):
-			p.Report(item.Line, key, "%s is given twice", name)
+			p.Report(document.At(item), key, "%s is given twice", name)
 		default:
 			names = append(names, name)
 		}

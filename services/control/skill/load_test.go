@@ -74,11 +74,11 @@ func TestLoadRefuses(t *testing.T) {
 		"key.pem: looks like a secret": {
 			"SKILL.md": small, "certs/key.pem": "x",
 		},
-		".env: looks like a secret":            {"SKILL.md": small, ".env": "x"},
-		".env.local: looks like a secret":      {"SKILL.md": small, ".env.local": "x"},
-		"have more than 1024 KiB":              {"SKILL.md": small, "big": strings.Repeat("x", maxBytes)},
-		"SKILL.md:3: description: is required": {"SKILL.md": "---\nname: triage\ndescription: ''\n---\nx"},
-		"is more than 8 folders deep":          {"SKILL.md": small, "1/2/3/4/5/6/7/8/9": "x"},
+		".env: looks like a secret":              {"SKILL.md": small, ".env": "x"},
+		".env.local: looks like a secret":        {"SKILL.md": small, ".env.local": "x"},
+		"have more than 1024 KiB":                {"SKILL.md": small, "big": strings.Repeat("x", int(rules.Bytes))},
+		"SKILL.md:3:1: description: is required": {"SKILL.md": "---\nname: triage\ndescription: ''\n---\nx"},
+		"is more than 8 folders deep":            {"SKILL.md": small, "1/2/3/4/5/6/7/8/9": "x"},
 	} {
 		if _, err := Load(folder(t, files)); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -91,7 +91,7 @@ func TestLoadRefuses(t *testing.T) {
 	if _, err := Load(dir); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "link: is a link") {
 		t.Errorf("got %v", err)
 	}
-	for i := range maxFiles + 1 {
+	for i := range rules.Files + 1 {
 		if err := os.WriteFile(filepath.Join(dir, strings.Repeat("f", i+1)), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -14,7 +14,7 @@ import (
 
 // Parse reads the SKILL.md of a skill of the project: src is its content, file its path for errors, folder the name of
 // its folder, which the skill's must be. All problems are reported together, one line each; each is an ErrInvalid that
-// names file, line and key.
+// names file, line, column and key.
 func Parse(folder, file string, src []byte) (Skill, error) {
 	p := &parser{Document: document.New(file), strict: true, folder: folder}
 	s := p.parse(src)
@@ -30,9 +30,9 @@ type parser struct {
 }
 
 // complain reports what is wrong, as a problem of a skill of the project and as a warning of another.
-func (p *parser) complain(line int, key, format string, args ...any) {
+func (p *parser) complain(at document.Position, key, format string, args ...any) {
 	if p.strict {
-		p.Report(line, key, format, args...)
+		p.Report(at, key, format, args...)
 		return
 	}
 	p.warnings = append(p.warnings, key+": "+fmt.Sprintf(format, args...))
@@ -45,7 +45,7 @@ func (p *parser) parse(src []byte) Skill {
 	}
 	front, body, ok := document.FrontMatter(string(src))
 	if !ok {
-		p.Report(1, "", "must begin with front matter: YAML between two lines of ---")
+		p.Report(document.Top, "", "must begin with front matter: YAML between two lines of ---")
 		return s
 	}
 	root, ok := p.Root("front matter", front)
@@ -56,13 +56,15 @@ func (p *parser) parse(src []byte) Skill {
 	p.together(&s, root)
 	switch lines := strings.Count(body, "\n") + 1; {
 	case len(body) > MaxBody:
-		p.complain(0, "", "the instructions have %d bytes, at most %d are possible; move what is rarely needed into "+
+		p.complain(document.Whole, "", "the instructions have %d bytes, at most %d are possible; move what is "+
+			"rarely needed into "+
 			"files beside %s", len(body), MaxBody, FileName)
 	case lines > MaxLines:
-		p.complain(0, "", "the instructions have %d lines, at most %d are possible; move what is rarely needed into "+
+		p.complain(document.Whole, "", "the instructions have %d lines, at most %d are possible; move what is "+
+			"rarely needed into "+
 			"files beside %s", lines, MaxLines, FileName)
 	case strings.TrimSpace(body) == "":
-		p.complain(0, "", "has no instructions after the front matter")
+		p.complain(document.Whole, "", "has no instructions after the front matter")
 	}
 	s.Body = body
 	return s
@@ -104,42 +106,43 @@ func (p *parser) allowed(s *Skill, key string, n *yaml.Node) {
 		}
 	default:
 		s.Allowed = []Grant{}
-		p.complain(n.Line, key, "must be the names of tools, separated by blanks")
+		p.complain(document.At(n), key, "must be the names of tools, separated by blanks")
 		return
 	}
 	var bad []string
 	s.Allowed, bad = grants(value)
 	if len(bad) > 0 {
-		p.complain(n.Line, key, "%s cannot be read; it must be the name of a tool, or NAME(WORDS:*) for the commands "+
+		p.complain(document.At(n), key, "%s cannot be read; it must be the name of a tool, or NAME(WORDS:*) for "+
+			"the commands "+
 			"that begin with these words", document.Printable(strings.Join(bad, ", ")))
 	}
 }
 
 // together checks what must hold of the whole.
 func (p *parser) together(s *Skill, root *yaml.Node) {
-	line := func(key string) int {
+	at := func(key string) document.Position {
 		if root != nil {
 			if k, _ := document.Find(root, key); k != nil {
-				return k.Line
+				return document.At(k)
 			}
 		}
-		return 1
+		return document.Top
 	}
 	switch {
 	case s.Name == "" && !p.strict:
 		s.Name = p.folder
 	case s.Name == "":
-		p.Report(line("name"), "name", "is required: it is that of the folder, %s", document.Printable(p.folder))
+		p.Report(at("name"), "name", "is required: it is that of the folder, %s", document.Printable(p.folder))
 	case s.Name != p.folder:
-		p.complain(line("name"), "name", "%s is not the name of the folder, %s", document.Printable(s.Name),
+		p.complain(at("name"), "name", "%s is not the name of the folder, %s", document.Printable(s.Name),
 			document.Printable(p.folder))
 	}
 	if s.Name != "" && !validName(s.Name) {
-		p.complain(line("name"), "name", "%s must be 1 to %d of a-z, 0-9 and single hyphens between them",
+		p.complain(at("name"), "name", "%s must be 1 to %d of a-z, 0-9 and single hyphens between them",
 			document.Printable(s.Name), MaxName)
 	}
 	if strings.TrimSpace(s.Description) == "" {
-		p.Report(line("description"), "description", "is required: what the skill does, and when to use it")
+		p.Report(at("description"), "description", "is required: what the skill does, and when to use it")
 	}
 }
 
@@ -201,7 +204,7 @@ func shorten(body string) string {
 // lenient reads the front matter of a skill of a workspace: what it does not know it leaves alone.
 func (p *parser) lenient(s *Skill, root *yaml.Node) {
 	if root.Kind != yaml.MappingNode {
-		p.Report(root.Line, "", "front matter must be keys and values")
+		p.Report(document.At(root), "", "front matter must be keys and values")
 		return
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
@@ -222,14 +225,14 @@ func (p *parser) lenient(s *Skill, root *yaml.Node) {
 // short is a text of which the end is cut off beyond most characters.
 func (p *parser) short(key string, n *yaml.Node, most int) string {
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
-		p.complain(n.Line, key, "must be text")
+		p.complain(document.At(n), key, "must be text")
 		return ""
 	}
 	text := strings.TrimSpace(n.Value)
 	if utf8.RuneCountInString(text) <= most {
 		return text
 	}
-	p.complain(n.Line, key, "has more than %d characters", most)
+	p.complain(document.At(n), key, "has more than %d characters", most)
 	return string([]rune(text)[:most])
 }
 

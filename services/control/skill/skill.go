@@ -19,9 +19,10 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 )
 
-// ErrInvalid is a skill of the project that breaks a rule; the text names file, line and key.
+// ErrInvalid is a skill of the project that breaks a rule; the text names file, line, column and key.
 var ErrInvalid = errs.New(errs.InvalidArgument, "SKILL_INVALID", "the skill is invalid")
 
 // ErrNotFound answers for a name that neither the agent nor the workspace has a skill of.
@@ -55,26 +56,31 @@ type Skill struct {
 	// Digest is the sha256 of all files of a skill of the project, in hex, with their names and modes.
 	Digest string `json:"digest,omitempty"`
 	// Files are those beside SKILL.md, by path. A skill of a workspace has none here: they are where they are needed.
-	Files []File `json:"files,omitempty"`
-}
-
-// File is a file of a skill.
-type File struct {
-	Path       string `json:"path"` // relative to the folder of the skill, with slashes
-	Executable bool   `json:"executable,omitempty"`
-	Data       []byte `json:"data,omitempty"`
+	Files []bundle.File `json:"files,omitempty"`
 }
 
 // Folder is the name of the folder that has the skill's files in a workspace.
-func (s *Skill) Folder() string { return s.Name + "@" + s.Digest[:min(len(s.Digest), 12)] }
+func (s *Skill) Folder() string { return bundle.Folder(strings.ReplaceAll(s.Name, ":", "_"), s.Digest) }
 
 // validName reports whether a name is one to MaxName of a-z and 0-9, in words joined by single hyphens.
 func validName(s string) bool { return len(s) <= MaxName && namePattern.MatchString(s) }
 
 var namePattern = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// ValidName reports whether a skill can have the name.
-func ValidName(s string) bool { return validName(s) }
+// MaxFullName bounds the name by which a skill is asked for: that of a plugin's is PLUGIN:NAME.
+const MaxFullName = 2*MaxName + 1
+
+// ValidName reports whether a skill can be asked for by the name.
+func ValidName(s string) bool {
+	plugin, name, ofPlugin := strings.Cut(s, ":")
+	if !ofPlugin {
+		return validName(s)
+	}
+	return validName(name) && len(plugin) <= MaxName && pluginPattern.MatchString(plugin)
+}
+
+// pluginPattern is what a plugin's name has. Whether there is such a plugin is found out later.
+var pluginPattern = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$`)
 
 // Grant is one of the tools that a skill allows.
 type Grant struct {

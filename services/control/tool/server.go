@@ -24,6 +24,15 @@ type ServerCall struct {
 	Method  string          `json:"method"`
 	Params  json.RawMessage `json:"params,omitempty"`
 	Timeout time.Duration   `json:"timeout"`
+	Plugin  *PluginPlace    `json:"plugin,omitempty"` // of a server that is a plugin's
+}
+
+// PluginPlace is where a plugin is at an executor, which replaces ${PLUGIN_ROOT} and ${PLUGIN_DATA} in what a server is
+// started with.
+type PluginPlace struct {
+	Root string            `json:"root"` // its files
+	Data string            `json:"data"` // what its servers keep; the executor makes it
+	Env  map[string]string `json:"env,omitempty"`
 }
 
 // ServerReply is what a server of tools has answered.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/workspace"
 	"github.com/pawl-dev/pawl/services/control/workspace/workspacetest"
@@ -53,9 +54,11 @@ func TestFoldersOutOfTheWorkspace(t *testing.T) {
 		!strings.Contains(told, "there") {
 		t.Errorf("told %s", told)
 	}
-	s := &skill.Skill{Name: "s", Digest: "d", Files: []skill.File{{Path: "run.sh", Data: []byte("x")}}}
+	s := workspace.OfSkill(&skill.Skill{
+		Name: "s", Digest: "d", Files: []bundle.File{{Path: "run.sh", Data: []byte("x")}},
+	})
 	for _, link := range []string{".pawl", ".pawl/skills", ".pawl/skills/s@d"} {
-		files := workspacetest.New(map[string]string{".pawl/skills/s@d/.complete": ""})
+		files := workspacetest.New(map[string]string{".pawl/skills/s@d/run.sh": "x"})
 		files.MakeLink(link, "/home/user/bin")
 		if folder, err := workspace.Put(t.Context(), files, here, s); err == nil {
 			t.Errorf("%s is a link, and the files are said to be in %q", link, folder)

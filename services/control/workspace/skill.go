@@ -1,13 +1,14 @@
 package workspace
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"path"
 	"strings"
 	"time"
 
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/skill"
 )
 
@@ -16,63 +17,83 @@ const PutPatience = 30 * time.Second
 
 const (
 	putFolder = ".pawl/skills"
-	// whole is the last file of a skill's folder: where it is, all others are.
-	whole = ".complete"
 	// maxListed bounds the files of a skill that are listed for a model.
 	maxListed = 100
 )
 
-// Put makes the files of a skill of the project be in a workspace, and returns their folder. They are put there once:
-// the folder's name has the digest of the files, and its last file says that it is whole. So a folder that was put
-// there in part, because somebody died, is put there again, and nobody is told of it before it is whole.
-func Put(ctx context.Context, files Files, at Place, s *skill.Skill) (folder string, err error) {
+// Folder is a folder that is put into workspaces.
+type Folder struct {
+	Under string // from the working directory
+	Name  string // which tells versions apart, see bundle.Folder
+	Files []bundle.File
+}
+
+// OfSkill is the folder of a skill of the project.
+func OfSkill(s *skill.Skill) Folder {
+	return Folder{Under: putFolder, Name: s.Folder(), Files: s.Files}
+}
+
+// Put makes a folder of the project be in a workspace, and returns its path. What is there already is read and
+// compared: whoever owns the workspace could have put anything under the name. What is missing or different is
+// written, and a folder that has anything else is replaced. So one that was put there in part, because somebody died,
+// is mended by the next Put, and nobody is told of it before it is whole.
+func Put(ctx context.Context, files Files, at Place, f Folder) (folder string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, PutPatience)
 	defer cancel()
-	folder = path.Join(putFolder, s.Folder())
-	// A link could have somebody else's files written, or be told as the skill's.
-	if err := (&look{ctx: ctx, files: files, at: at}).inside(folder); err != nil {
-		return "", err
+	folder = path.Join(f.Under, f.Name)
+	// A link could have somebody else's files written, or be told as the folder. What is in the home directory is
+	// the executor's own.
+	if !strings.HasPrefix(folder, "~/") {
+		if err := (&look{ctx: ctx, files: files, at: at}).inside(folder); err != nil {
+			return "", err
+		}
 	}
-	there, err := files.Exists(ctx, at, path.Join(folder, whole))
-	if err != nil || there {
+	found, err := compare(ctx, files, at, folder, f.Files)
+	if err != nil || found == bundle.Same {
 		return folder, err
 	}
-	archive, err := pack(s)
+	if found == bundle.Alien {
+		if err := files.Remove(ctx, at, folder); err != nil {
+			return "", err
+		}
+	}
+	archive, err := bundle.Pack(".", append([]bundle.File{
+		{Path: ".gitignore", Data: []byte("*\n")}, // it keeps the folder of all out of git
+	}, below(f.Name, f.Files)...))
 	if err != nil {
 		return "", err
 	}
-	return folder, files.Unpack(ctx, at, putFolder, archive)
+	return folder, files.Unpack(ctx, at, f.Under, archive)
 }
 
-// pack is the archive of a skill's folder, and of a file that keeps the folder of all skills out of git.
-func pack(s *skill.Skill) (*bytes.Buffer, error) {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	add := func(name string, mode int64, data []byte) error {
-		err := w.WriteHeader(&tar.Header{
-			Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(data)), Format: tar.FormatPAX,
-		})
-		if err == nil {
-			_, err = w.Write(data)
-		}
-		return err
+// compare is how a folder of a workspace differs from what it should be.
+func compare(
+	ctx context.Context, files Files, at Place, folder string, want []bundle.File,
+) (bundle.Found, error) {
+	archive, err := files.Pack(ctx, at, folder, bundle.Size(want))
+	switch e, answered := errs.Public(err); {
+	case answered && e.Reason() == "NOT_FOUND":
+		return bundle.Lacking, nil
+	case answered && e.Reason() == "NOT_DIR":
+		return bundle.Alien, nil
+	case err != nil:
+		return bundle.Alien, err
 	}
-	if err := add(".gitignore", 0o644, []byte("*\n")); err != nil {
-		return nil, err
+	found, err := bundle.Compare(bytes.NewReader(archive), want)
+	if err != nil { // it is larger than it should be
+		return bundle.Alien, nil //nolint:nilerr // what cannot be compared is replaced
 	}
-	for _, f := range s.Files {
-		mode := int64(0o644)
-		if f.Executable {
-			mode = 0o755
-		}
-		if err := add(path.Join(s.Folder(), f.Path), mode, f.Data); err != nil {
-			return nil, err
-		}
+	return found, nil
+}
+
+// below are files in a folder.
+func below(folder string, files []bundle.File) []bundle.File {
+	all := make([]bundle.File, len(files))
+	for i, f := range files {
+		all[i] = f
+		all[i].Path = path.Join(folder, f.Path)
 	}
-	if err := add(path.Join(s.Folder(), whole), 0o644, nil); err != nil {
-		return nil, err
-	}
-	return &b, w.Close()
+	return all
 }
 
 // ReadSkill reads a skill of a workspace, whose SKILL.md is at a path, and the names in its folder.

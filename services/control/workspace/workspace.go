@@ -57,8 +57,11 @@ type Files interface {
 	Read(ctx context.Context, at Place, path string, most int64) (data []byte, size int64, err error)
 	// Link returns where a path leads, "" when it is no link. It does not follow it.
 	Link(ctx context.Context, at Place, path string) (string, error)
-	// Exists reports whether something has the path.
-	Exists(ctx context.Context, at Place, path string) (bool, error)
+	// Pack is a tar archive of what is in a directory, cut off after so many bytes. Links are in it as links.
+	Pack(ctx context.Context, at Place, path string, most int64) ([]byte, error)
+	// Remove deletes what has the path, with its content. A link is deleted, and not what it leads to. What is not
+	// there is no error.
+	Remove(ctx context.Context, at Place, path string) error
 	// Unpack writes a tar archive into a directory, which it makes.
 	Unpack(ctx context.Context, at Place, path string, archive io.Reader) error
 }

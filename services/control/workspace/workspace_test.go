@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/workspace"
 	"github.com/pawl-dev/pawl/services/control/workspace/workspacetest"
@@ -47,7 +48,7 @@ func TestLook(t *testing.T) {
 	for _, want := range []string{
 		"Working directory: /r/w\n", "<workspace_file path=\"AGENTS.md\">\nUse tabs.\n</workspace_file>",
 		"- triage: sorts issues\n", "- deep: is deeper\n", "- 4: as deep as can be\n",
-		"- .agents/skills/broken/SKILL.md cannot be used: SKILL.md:1: must begin with front matter",
+		"- .agents/skills/broken/SKILL.md cannot be used: SKILL.md:1:1: must begin with front matter",
 		"- .claude/skills/triage/SKILL.md cannot be used: .agents/skills/triage/SKILL.md has the same name",
 		"- .agents/skills/own/SKILL.md has the name of a skill of yours, own, which is the one that counts",
 		"\nmain.go\n", `"a\nb"`,
@@ -108,9 +109,9 @@ func TestTellWhatHasChanged(t *testing.T) {
 	if told, ok := next(); ok {
 		t.Errorf("the same is told again: %s", told)
 	}
-	files.Remove("AGENTS.md")
-	files.Remove(".agents/skills/other/SKILL.md")
-	files.Remove(".agents/skills/triage/SKILL.md")
+	files.Delete("AGENTS.md")
+	files.Delete(".agents/skills/other/SKILL.md")
+	files.Delete(".agents/skills/triage/SKILL.md")
 	if told, _ := next(); !strings.Contains(told, "AGENTS.md is gone") ||
 		!strings.Contains(told, "no skills any more") {
 		t.Errorf("got %s", told)
@@ -231,9 +232,9 @@ func TestLookAtNothing(t *testing.T) {
 
 // The files of a skill are put into a workspace once, and again when they are not all there.
 func TestPut(t *testing.T) {
-	s := &skill.Skill{Name: "triage", Digest: strings.Repeat("ab", 32), Files: []skill.File{
+	s := workspace.OfSkill(&skill.Skill{Name: "triage", Digest: strings.Repeat("ab", 32), Files: []bundle.File{
 		{Path: "ref/a.md", Data: []byte("a")}, {Path: "run.sh", Executable: true, Data: []byte("echo")},
-	}}
+	}})
 	files := workspacetest.New(nil)
 	put := func() string {
 		t.Helper()
@@ -244,22 +245,41 @@ func TestPut(t *testing.T) {
 		return folder
 	}
 	folder := put()
-	want := []string{
-		".pawl/skills/.gitignore", folder + "/.complete", folder + "/ref/a.md", folder + "/run.sh*",
+	want := []string{".pawl/skills/.gitignore", folder + "/ref/a.md", folder + "/run.sh*"}
+	whole := func(what string) {
+		t.Helper()
+		got, _ := files.Get(folder + "/ref/a.md")
+		run, _ := files.Get(folder + "/run.sh*")
+		if names := files.Names(); strings.Join(names, " ") != strings.Join(want, " ") || got != "a" || run != "echo" {
+			t.Errorf("%s: %q, %q and %q", what, names, got, run)
+		}
 	}
-	if got := files.Names(); folder != ".pawl/skills/triage@abababababab" || strings.Join(got, " ") !=
-		strings.Join(want, " ") {
-		t.Errorf("in %s: %q", folder, got)
+	whole("the first time")
+	if folder != ".pawl/skills/triage@abababababab" {
+		t.Errorf("in %s", folder)
 	}
 	asked, _ := files.Asked()
 	if put(); func() int { n, _ := files.Asked(); return n }() != asked+4 { // three for links on the way
 		t.Error("they are put there twice")
 	}
-	files.Write(folder+"/ref/a.md", "half")
-	files.Remove(folder + "/.complete")
-	put()
-	if got, _ := files.Get(folder + "/ref/a.md"); got != "a" {
-		t.Errorf("what was put there in part stays: %q", got)
+	// What somebody else has put there is never told as the skill's.
+	for what, plant := range map[string]func(){
+		"a part":             func() { files.Delete(folder + "/ref/a.md") },
+		"other content":      func() { files.Write(folder+"/ref/a.md", "evil") },
+		"more content":       func() { files.Write(folder+"/run.sh*", "echo; evil") },
+		"another file":       func() { files.Write(folder+"/ref/evil.md", "evil") },
+		"a marker":           func() { files.Write(folder+"/.complete", "") },
+		"a flood":            func() { files.Write(folder+"/ref/flood", strings.Repeat("x", 1<<20)) },
+		"a link for a file":  func() { files.MakeLink(folder+"/ref/a.md", "../../../evil") },
+		"another mode":       func() { files.Delete(folder + "/run.sh*"); files.Write(folder+"/run.sh", "echo") },
+		"a file for a place": func() { _ = files.Remove(t.Context(), here, folder); files.Write(folder, "evil") },
+	} {
+		plant()
+		put()
+		if what == "another mode" {
+			files.Delete(folder + "/run.sh") // which Unpack replaces where names have no modes in them
+		}
+		whole(what)
 	}
 	files.Break("", errs.New(errs.ResourceExhausted, "NO_SPACE", "the disk is full"))
 	if _, err := workspace.Put(t.Context(), files, here, s); err == nil {

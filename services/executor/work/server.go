@@ -3,6 +3,9 @@ package work
 import (
 	"context"
 	"errors"
+	"path"
+	"slices"
+	"strings"
 	"unicode/utf8"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -14,14 +17,21 @@ import (
 // askServer makes a request to an MCP server.
 func (s *Service) askServer(ctx context.Context, c *call, q *pawlv1.McpRequest) (*pawlv1.Result_Mcp, error) {
 	spec := mcp.Spec{
-		ID: q.GetServerId(), Name: q.GetName(), Program: q.GetProgram(), Args: q.GetArgs(),
-		Cwd: s.fromHome(c, q.GetCwd()), Env: map[string]*string{},
+		ID: q.GetServerId(), Name: q.GetName(), Program: q.GetProgram(), Args: slices.Clone(q.GetArgs()),
+		Cwd: q.GetCwd(), Env: map[string]*string{},
 	}
 	for name, value := range c.exec.GetEnv() {
 		spec.Env[name] = &value
 	}
 	for _, name := range c.exec.GetUnsetEnv() {
 		spec.Env[name] = nil
+	}
+	if p := q.GetPlugin(); p != nil {
+		if err := s.ofPlugin(ctx, &spec, p); err != nil {
+			return nil, err
+		}
+	} else {
+		spec.Cwd = s.fromHome(c, spec.Cwd)
 	}
 	r, err := s.servers.Do(ctx, spec, mcp.Request{
 		Method: q.GetMethod(), Params: q.GetParams(), Progress: func(p mcpclient.Progress) { s.progressed(c, p) },
@@ -41,6 +51,59 @@ func (s *Service) askServer(ctx context.Context, c *call, q *pawlv1.McpRequest) 
 	}
 	return &pawlv1.Result_Mcp{Mcp: out}, nil
 }
+
+// ofPlugin puts a server where its plugin is.
+func (s *Service) ofPlugin(ctx context.Context, spec *mcp.Spec, p *pawlv1.McpPlugin) error {
+	sb := s.cfg.Sandbox
+	place := func(p string) (string, error) {
+		if below, ok := strings.CutPrefix(p, "~/"); ok {
+			p = path.Join(sb.Home(), below)
+		}
+		return sb.Locate(ctx, p)
+	}
+	root, err := place(p.GetRoot())
+	if err != nil {
+		return err
+	}
+	data, err := place(p.GetData())
+	if err == nil {
+		err = sb.MakeDir(ctx, data, true)
+	}
+	if err != nil {
+		return err
+	}
+	replace := strings.NewReplacer("${PLUGIN_ROOT}", root, "${PLUGIN_DATA}", data).Replace
+	if within, ok := strings.CutPrefix(spec.Program, "./"); ok {
+		spec.Program = path.Join(root, within)
+	}
+	for i, arg := range spec.Args {
+		spec.Args[i] = replace(arg)
+	}
+	spec.Env["PYTHONDONTWRITEBYTECODE"] = new("1") // what it leaves behind would make the copy another one
+	for name, value := range p.GetEnv() {
+		value = replace(value)
+		spec.Env[name] = &value
+	}
+	spec.Env["PLUGIN_ROOT"], spec.Env["PLUGIN_DATA"] = &root, &data
+	cwd := replace(spec.Cwd)
+	if !path.IsAbs(cwd) {
+		cwd = path.Join(root, cwd)
+	}
+	if spec.Cwd, err = sb.Locate(ctx, cwd); err != nil {
+		return err
+	}
+	if !isIn(spec.Cwd, root) && !isIn(spec.Cwd, data) {
+		return sandbox.ErrInvalidArg.With("MCP server %s: its directory %s is neither in its plugin nor in its data",
+			spec.Name, spec.Cwd)
+	}
+	if isIn(spec.Cwd, data) {
+		return sb.MakeDir(ctx, spec.Cwd, true)
+	}
+	return nil
+}
+
+// isIn reports whether a place is another one, or in it.
+func isIn(place, other string) bool { return place == other || strings.HasPrefix(place, other+"/") }
 
 // maxProgress bounds the bytes of what is said of a call's progress.
 const maxProgress = 500

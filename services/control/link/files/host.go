@@ -3,6 +3,7 @@ package files
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -131,12 +132,38 @@ func (h *Host) Link(ctx context.Context, at workspace.Place, path string) (strin
 	return "", nil
 }
 
-// Exists implements workspace.Files.
-func (h *Host) Exists(ctx context.Context, at workspace.Place, path string) (bool, error) {
-	res, err := h.do(ctx, at, Request{Verb: &pawlv1.Execute{Verb: &pawlv1.Execute_Exists{
-		Exists: &pawlv1.Exists{Path: path},
+// Pack implements workspace.Files.
+func (h *Host) Pack(ctx context.Context, at workspace.Place, path string, most int64) ([]byte, error) {
+	var data bytes.Buffer
+	full := false
+	_, err := h.do(ctx, at, Request{
+		Verb: &pawlv1.Execute{Verb: &pawlv1.Execute_ReadFile{
+			ReadFile: &pawlv1.ReadFile{Path: path, Archive: pawlv1.Archive_ARCHIVE_TAR},
+		}},
+		Opened: func(Facts) error { return nil },
+		Take: func(_ pawlv1.Stream, piece []byte) error {
+			data.Write(piece[:min(int64(len(piece)), most-int64(data.Len()))])
+			if full = int64(data.Len()) == most; full {
+				return errEnough
+			}
+			return nil
+		},
+	})
+	if err != nil && !full {
+		return nil, err
+	}
+	return data.Bytes(), nil
+}
+
+// errEnough ends a transfer of which nothing more is wanted.
+var errEnough = errors.New("enough")
+
+// Remove implements workspace.Files.
+func (h *Host) Remove(ctx context.Context, at workspace.Place, path string) error {
+	_, err := h.do(ctx, at, Request{Verb: &pawlv1.Execute{Verb: &pawlv1.Execute_Remove{
+		Remove: &pawlv1.Remove{Path: path, Recursive: true, Force: true},
 	}}})
-	return res.GetExists().GetExists(), err
+	return err
 }
 
 // Unpack implements workspace.Files.

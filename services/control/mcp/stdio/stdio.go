@@ -21,9 +21,11 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/mcpclient"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 // Times and bounds.
@@ -41,6 +43,8 @@ const (
 type Executors interface {
 	// Place is the executor that calls of a loop would go to; ok is false while there is none.
 	Place(ctx context.Context, of loop.Offer) (executor string, ok bool, err error)
+	// Put makes the files of a plugin be at an executor.
+	Put(ctx context.Context, executor string, f workspace.Folder) error
 	// Ask makes a request to a server on an executor, for once: nothing of it is recorded.
 	Ask(ctx context.Context, executor string, q tool.ServerCall, env map[string]*string) (mcpclient.Result, error)
 }
@@ -152,16 +156,32 @@ func (s *Source) place(ctx context.Context, of loop.Offer) (executor string, ok 
 func request(of loop.Offer, d mcp.Definition) tool.ServerCall {
 	cwd := of.Definition.Cwd
 	switch c := d.Command.Cwd; {
+	case d.Command.Plugin != nil:
+		cwd = c // within the plugin
 	case strings.HasPrefix(c, "/") || strings.HasPrefix(c, "~"):
 		cwd = c
 	case c != "":
 		cwd = strings.TrimSuffix(cwd, "/") + "/" + c
 	}
-	return tool.ServerCall{
+	q := tool.ServerCall{
 		ID: d.Digest(), Name: d.Name, Program: d.Command.Program, Args: d.Command.Args, Cwd: cwd,
 		Timeout: d.CallTimeout(),
 	}
+	if p := d.Command.Plugin; p != nil {
+		q.Plugin = &tool.PluginPlace{
+			Root: pluginRoots + "/" + bundle.Folder(p.Name, p.Digest),
+			Data: pluginData + "/" + of.Loop.Key.Tenant + "/" + p.Name, Env: p.Env,
+		}
+	}
+	return q
 }
+
+// Where plugins are at an executor: in the home of the user that commands run as, where no workspace can have put
+// anything. What servers keep is a tenant's, and outlives versions of the plugin.
+const (
+	pluginRoots = "~/.pawl/plugins"
+	pluginData  = "~/.pawl/plugin-data"
+)
 
 // way has requests carried out by the session's executor.
 func way(of loop.Offer, d mcp.Definition) mcp.Way {
@@ -227,7 +247,15 @@ func (s *Source) ask(
 	q.Method = mcpclient.ListTools
 	limit, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	res, err := s.executors.Ask(limit, executor, q, env)
+	if p := d.Command.Plugin; p != nil {
+		err = s.executors.Put(limit, executor, workspace.Folder{
+			Under: pluginRoots, Name: bundle.Folder(p.Name, p.Digest), Files: of.Definition.PluginFolders[p.Digest],
+		})
+	}
+	var res mcpclient.Result
+	if err == nil {
+		res, err = s.executors.Ask(limit, executor, q, env)
+	}
 	switch {
 	case limit.Err() != nil && ctx.Err() == nil:
 		err = errSlow.With("it has not started within %s; the next submission tries again", listTimeout)

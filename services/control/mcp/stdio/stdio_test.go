@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,11 +17,13 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/mcpclient"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/bundle"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/mcp/stdio"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
 // fleet is one executor.
@@ -33,6 +36,15 @@ type fleet struct {
 	asked []tool.ServerCall
 	at    []string // the executors that were asked
 	env   map[string]*string
+	put   []workspace.Folder
+	full  error // of Put
+}
+
+func (f *fleet) Put(_ context.Context, _ string, folder workspace.Folder) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.put = append(f.put, folder)
+	return f.full
 }
 
 func (f *fleet) Place(_ context.Context, of loop.Offer) (string, bool, error) {
@@ -126,6 +138,42 @@ func TestToolsOfAServerOnAnExecutor(t *testing.T) {
 			t.Errorf("offered %v", names)
 		}
 	})
+}
+
+// The files of a plugin are at the executor before one of its servers is asked, and the executor is told where.
+func TestAServerOfAPlugin(t *testing.T) {
+	f := &fleet{tools: one}
+	s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+	of := offer(t, "command: run")
+	of.Loop.Key.Tenant = "acme"
+	of.Definition.MCP["srv"] = mcp.Definition{Name: "srv", Command: &mcp.Command{
+		Program: "./run", Args: []string{"${PLUGIN_DATA}"}, Cwd: "./bin",
+		Plugin: &mcp.Plugin{Name: "p", Digest: "abcdefabcdefabcdef", Env: map[string]string{"B": "${KEY}"}},
+	}}
+	of.Definition.PluginFolders = map[string][]bundle.File{"abcdefabcdefabcdef": {{Path: "run"}}}
+	if names, missing := gather(t, s, of); len(names) != 1 || missing != nil {
+		t.Errorf("offered %v, missing %v", names, missing)
+	}
+	if len(f.put) != 1 || f.put[0].Under != "~/.pawl/plugins" || f.put[0].Name != "p@abcdefabcdef" ||
+		len(f.put[0].Files) != 1 {
+		t.Errorf("put %+v", f.put)
+	}
+	q, want := f.asked[0], tool.PluginPlace{
+		Root: "~/.pawl/plugins/p@abcdefabcdef", Data: "~/.pawl/plugin-data/acme/p",
+		Env: map[string]string{"B": "${KEY}"},
+	}
+	if q.Cwd != "./bin" || q.Args[0] != "${PLUGIN_DATA}" || q.Plugin == nil || !reflect.DeepEqual(*q.Plugin, want) {
+		t.Errorf("asked %+v, %+v", q, q.Plugin)
+	}
+	if _, ok := f.env["B"]; ok {
+		t.Error("a text of a plugin was taken for a template")
+	}
+	f.full = errs.New(errs.ResourceExhausted, "NO_SPACE", "the disk is full")
+	s = stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+	if names, missing := gather(t, s, of); len(names) > 0 || len(missing) != 1 ||
+		!strings.Contains(missing[0], "the disk is full") {
+		t.Errorf("offered %v, missing %v", names, missing)
+	}
 }
 
 // A server that cannot be used costs its tools, and says so.

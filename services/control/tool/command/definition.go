@@ -18,7 +18,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// ErrInvalid is a definition that breaks a rule; the text names file, line and key.
+// ErrInvalid is a definition that breaks a rule; the text names file, line, column and key.
 var ErrInvalid = errs.New(errs.InvalidArgument, "TOOL_FILE_INVALID", "the command tool's definition is invalid")
 
 // Output is what the standard output of the command is.
@@ -59,7 +59,7 @@ const (
 const noArguments = `{"type":"object","properties":{},"additionalProperties":false}`
 
 // Parse reads tools/<name>.yaml. file is for errors only. With a lookup, every variable that env refers to must be set.
-// All problems are reported together, one line each; each is an ErrInvalid that names file, line and key.
+// All problems are reported together, one line each; each is an ErrInvalid that names file, line, column and key.
 func Parse(name, file string, src []byte, lookup func(string) (string, bool)) (Definition, error) {
 	p := &parser{document.New(file), lookup}
 	d := Definition{
@@ -76,7 +76,7 @@ type parser struct {
 
 func (p *parser) parse(d *Definition, src []byte) {
 	if !tool.ValidName(d.Name) {
-		p.Report(0, "", "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
+		p.Report(document.Whole, "", "%q cannot be a tool's name: it must have 1 to 64 letters, digits, _ and -",
 			document.Printable(d.Name))
 	}
 	if !p.Check(src) {
@@ -104,10 +104,10 @@ func (p *parser) parse(d *Definition, src []byte) {
 		)
 	}
 	if k, _ := document.Find(root, "description"); k == nil {
-		p.Report(1, "description", "is required: what the tool does, and when the model is to call it")
+		p.Report(document.Top, "description", "is required: what the tool does, and when the model is to call it")
 	}
 	if k, _ := document.Find(root, "command"); k == nil {
-		p.Report(1, "command", "is required: the command line that is run")
+		p.Report(document.Top, "command", "is required: the command line that is run")
 	}
 }
 
@@ -115,7 +115,7 @@ func (p *parser) parse(d *Definition, src []byte) {
 func (p *parser) filled(key string, n *yaml.Node, most int) (string, bool) {
 	s, ok := p.Text(key, n, most)
 	if ok && strings.TrimSpace(s) == "" {
-		p.Report(n.Line, key, "must not be empty")
+		p.Report(document.At(n), key, "must not be empty")
 		return "", false
 	}
 	return s, ok
@@ -129,22 +129,23 @@ func (p *parser) arguments(d *Definition, key string, n *yaml.Node) {
 	}
 	d.Arguments = schema
 	if err := tool.CheckSchema(schema); err != nil {
-		p.Report(n.Line, key, "%s", strings.Join(strings.Fields(err.Error()), " "))
+		p.Report(document.At(n), key, "%s", strings.Join(strings.Fields(err.Error()), " "))
 		return
 	}
 	if err := d.checkVariables(); err != nil {
-		p.Report(n.Line, key, "%v", err)
+		p.Report(document.At(n), key, "%v", err)
 	}
 }
 
 func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
 		if !document.Variable(name) {
-			p.Report(k.Line, key, "cannot be a variable's name: letters, digits and _, not beginning with a digit")
+			p.Report(document.At(k), key, "cannot be a variable's name: letters, digits and _, not beginning with "+
+				"a digit")
 			return
 		}
 		if strings.HasPrefix(name, "ARG_") {
-			p.Report(k.Line, key, "is for an argument: variables that begin with ARG_ have these")
+			p.Report(document.At(k), key, "is for an argument: variables that begin with ARG_ have these")
 			return
 		}
 		if d.Env == nil {
@@ -164,7 +165,7 @@ func (p *parser) env(d *Definition, key string, n *yaml.Node) {
 func (p *parser) timeout(d *Definition, key string, n *yaml.Node) {
 	var ok bool
 	if d.Timeout, ok = p.Duration(key, n); ok && d.Timeout > maxTimeout {
-		p.Report(n.Line, key, "must be at most %v", maxTimeout)
+		p.Report(document.At(n), key, "must be at most %v", maxTimeout)
 	}
 }
 

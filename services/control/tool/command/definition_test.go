@@ -66,47 +66,47 @@ func TestParseRefuses(t *testing.T) {
 	for name, c := range map[string]struct{ text, want string }{
 		"unknown key": {
 			"runs: x",
-			"3: runs: unknown key; there are description, arguments, command, cwd, env, timeout, safety, output",
+			"3:1: runs: unknown key; there are description, arguments, command, cwd, env, timeout, safety, output",
 		},
-		"twice":          {"command: x", "3: command: is given twice"},
-		"blank cwd":      {`cwd: " "`, "3: cwd: must not be empty"},
-		"long cwd":       {"cwd: " + strings.Repeat("x", maxPath+1), "3: cwd: must have at most 4096 characters"},
-		"safety":         {"safety: none", `3: safety: must be one of pure, idempotent, at_most_once, got "none"`},
-		"output":         {"output: xml", `3: output: must be one of text, json, image, got "xml"`},
-		"timeout number": {"timeout: 5", "3: timeout: must be a duration, such as 30m or 1h, got a number"},
-		"timeout long":   {"timeout: 25h", "3: timeout: must be at most 24h0m0s"},
+		"twice":          {"command: x", "3:1: command: is given twice"},
+		"blank cwd":      {`cwd: " "`, "3:6: cwd: must not be empty"},
+		"long cwd":       {"cwd: " + strings.Repeat("x", maxPath+1), "3:6: cwd: must have at most 4096 characters"},
+		"safety":         {"safety: none", `3:9: safety: must be one of pure, idempotent, at_most_once, got "none"`},
+		"output":         {"output: xml", `3:9: output: must be one of text, json, image, got "xml"`},
+		"timeout number": {"timeout: 5", "3:10: timeout: must be a duration, such as 30m or 1h, got a number"},
+		"timeout long":   {"timeout: 25h", "3:10: timeout: must be at most 24h0m0s"},
 		"variable's name": {
 			"env: {a-b: x}",
-			"3: env.a-b: cannot be a variable's name: letters, digits and _, not beginning with a digit",
+			"3:7: env.a-b: cannot be a variable's name: letters, digits and _, not beginning with a digit",
 		},
 		"argument's": {
-			"env: {ARG_A: x}", "3: env.ARG_A: is for an argument: variables that begin with ARG_ have these",
+			"env: {ARG_A: x}", "3:7: env.ARG_A: is for an argument: variables that begin with ARG_ have these",
 		},
 		"reference": {
 			`env: {A: "${}"}`,
-			"3: env.A: ${ must be followed by the name of a variable and }; write $${ for a literal ${",
+			"3:10: env.A: ${ must be followed by the name of a variable and }; write $${ for a literal ${",
 		},
-		"not set": {`env: {A: "${NOPE}"}`, "3: env.A: variable NOPE is not set in the environment of control"},
+		"not set": {`env: {A: "${NOPE}"}`, "3:10: env.A: variable NOPE is not set in the environment of control"},
 		"no object": {
 			"arguments: {type: string}",
-			"3: arguments: must be the JSON Schema of an object: type: object, and properties",
+			"3:12: arguments: must be the JSON Schema of an object: type: object, and properties",
 		},
-		"list":      {"arguments: [a]", "3: arguments: "},
-		"no schema": {"arguments: {type: object, properties: {a: {type: nope}}}", "3: arguments: "},
-		"another's": {"arguments: {type: object, properties: {a: {$ref: \"http://a/b\"}}}", "3: arguments: "},
+		"list":      {"arguments: [a]", "3:12: arguments: "},
+		"no schema": {"arguments: {type: object, properties: {a: {type: nope}}}", "3:12: arguments: "},
+		"another's": {"arguments: {type: object, properties: {a: {$ref: \"http://a/b\"}}}", "3:12: arguments: "},
 		"date": {
 			"arguments: {type: object, properties: {a: {const: 2020-01-01}}}",
-			"3: arguments.properties.a.const: must be a value that JSON has, got a date; put it in quotes",
+			"3:51: arguments.properties.a.const: must be a value that JSON has, got a date; put it in quotes",
 		},
 		"infinite": {
 			"arguments: {type: object, properties: {a: {const: .inf}}}",
-			"3: arguments.properties.a.const: must be a number that JSON has: neither infinite nor .nan",
+			"3:51: arguments.properties.a.const: must be a number that JSON has: neither infinite nor .nan",
 		},
 		"one variable": {
 			"arguments: {type: object, properties: {a-b: {}, a_b: {}}}",
-			"3: arguments: a-b and a_b would both be the variable ARG_A_B: rename one",
+			"3:12: arguments: a-b and a_b would both be the variable ARG_A_B: rename one",
 		},
-		"key in a schema": {"arguments: {type: object, type: object}", "3: arguments.type: is given twice"},
+		"key in a schema": {"arguments: {type: object, type: object}", "3:27: arguments.type: is given twice"},
 	} {
 		src := []byte("description: d\ncommand: c\n" + c.text)
 		d, err := Parse("x", "x.yaml", src, func(string) (string, bool) { return "", false })

@@ -3,6 +3,7 @@ package workspacetest
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -44,8 +45,8 @@ func (m *Memory) Write(name, content string) {
 	m.files[name] = content
 }
 
-// Remove removes a file.
-func (m *Memory) Remove(name string) {
+// Delete removes a file.
+func (m *Memory) Delete(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.files, name)
@@ -154,12 +155,54 @@ func (m *Memory) Link(ctx context.Context, at workspace.Place, name string) (str
 	return m.links[name], m.begin(ctx, at, name)
 }
 
-// Exists implements workspace.Files.
-func (m *Memory) Exists(ctx context.Context, at workspace.Place, name string) (bool, error) {
+// Pack implements workspace.Files.
+func (m *Memory) Pack(ctx context.Context, at workspace.Place, name string, most int64) ([]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, ok := m.files[name]
-	return ok, m.begin(ctx, at, name)
+	if err := m.begin(ctx, at, name); err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	found := false
+	for _, file := range slices.Sorted(maps.Keys(m.files)) {
+		rest, inside := strings.CutPrefix(file, name+"/")
+		if !inside {
+			continue
+		}
+		found = true
+		h := tar.Header{Typeflag: tar.TypeReg, Name: rest, Mode: 0o644, Size: int64(len(m.files[file]))}
+		if target := m.links[file]; target != "" {
+			h.Typeflag, h.Linkname, h.Size = tar.TypeSymlink, target, 0
+		}
+		if bare, executable := strings.CutSuffix(rest, "*"); executable {
+			h.Name, h.Mode = bare, 0o755
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			return nil, err
+		}
+		if _, err := io.WriteString(w, m.files[file][:h.Size]); err != nil {
+			return nil, err
+		}
+	}
+	if _, file := m.files[name]; file {
+		return nil, notDir
+	}
+	if !found {
+		return nil, notFound
+	}
+	err := w.Close()
+	return b.Bytes()[:min(int64(b.Len()), most)], err
+}
+
+// Remove implements workspace.Files.
+func (m *Memory) Remove(ctx context.Context, at workspace.Place, name string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	gone := func(file, _ string) bool { return file == name || strings.HasPrefix(file, name+"/") }
+	maps.DeleteFunc(m.files, gone)
+	maps.DeleteFunc(m.links, gone)
+	return m.begin(ctx, at, name)
 }
 
 // Unpack implements workspace.Files. An executable file gets a * behind its name.
