@@ -197,7 +197,7 @@ func TestRefusals(t *testing.T) {
 	for want, args := range map[string][]string{
 		`is taken: stop what listens there, or choose another address with --http`: {"--http", taken.Addr().String()},
 		`choose another address with --grpc`:                                       {"--grpc", taken.Addr().String()},
-		`a.md:3: foo: unknown key`:                                                 {"--agents", bad},
+		`a.md:3:1: foo: unknown key`:                                               {"--agents", bad},
 		`--data: making the data directory`: {
 			"--data",
 			filepath.Join(file, "x"),
@@ -438,8 +438,8 @@ func TestRefusalsOfTheProgram(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--http " + taken.Addr().String() + " is taken": {"--http", taken.Addr().String()},
 		"--data: making the data directory":             {"--data", filepath.Join(file, "x")},
-		"a.md:3: foo: unknown key":                      {"--agents", agents},
-		"providers.yaml:3: local.base_url: must be":     {"--providers", providers},
+		"a.md:3:1: foo: unknown key":                    {"--agents", agents},
+		"providers.yaml:3:13: local.base_url: must be":  {"--providers", providers},
 		"127.0.0.1:1 as u, database x: connection":      {"--database", "postgres://u:hunter2@127.0.0.1:1/x"},
 		"unknown flag: --foo":                           {"--foo"},
 	} {

@@ -272,7 +272,7 @@ func TestAgentsAreReloaded(t *testing.T) {
 	write(t, "---\nmodel: offline/shell\nfoo: 1\n---\n", agents, "c.md")
 	got, stderr, err := invoke(t, "agents", "reload", "--data", data)
 	if err == nil || !regexp.MustCompile(`^added: +b\nremoved: +a\n$`).MatchString(got) ||
-		!strings.Contains(stderr, "c.md:3: foo: unknown key") || !strings.Contains(stderr, "(it cannot be used)") {
+		!strings.Contains(stderr, "c.md:3:1: foo: unknown key") || !strings.Contains(stderr, "(it cannot be used)") {
 		t.Errorf("%v, %q, %q", err, got, stderr)
 	}
 	if _, stderr, err := invoke(t, "prompt", "--data", data, "a", "true"); err == nil ||
@@ -292,7 +292,7 @@ func TestAgentsAreReloaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if log := s.log.String(); !strings.Contains(log, `"msg":"agents reloaded","added":["b"]`) ||
-		!strings.Contains(log, "c.md:3: foo: unknown key") {
+		!strings.Contains(log, "c.md:3:1: foo: unknown key") {
 		t.Errorf("%s", log)
 	}
 }

@@ -145,7 +145,7 @@ func TestWhatMayBeAbsent(t *testing.T) {
 	if err := os.Unsetenv("PAWL_PROVIDERS"); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, "control: ./providers.yaml:2: local.api: must be one of anthropic, openai-chat, openai-responses, "+
+	refused(t, "control: ./providers.yaml:2:8: local.api: must be one of anthropic, openai-chat, openai-responses, "+
 		"gemini, bedrock-converse, got \"soap\"\n")
 }
 
@@ -169,9 +169,9 @@ func TestModelsOfAgents(t *testing.T) {
 		t.Errorf("the log says\n%s", log)
 	}
 	write(t, "---\nmodel: foo/bar\n---\n", "agents", "lost.md")
-	refused(t, "control: agents/lost.md:2: model: there is no provider \"foo\", which model foo/bar names; add it to "+
-		"the providers file of control "+
-		"with api and base_url, or use one of anthropic, offline, openai\n", "--agents", agents)
+	refused(t, "control: agents/lost.md:2:8: model: there is no provider \"foo\", which model foo/bar names; add it "+
+		"to the providers file of control with api and base_url, or use one of anthropic, offline, openai\n",
+		"--agents", agents)
 }
 
 // refused starts a control plane that ends with one line.

@@ -39,6 +39,19 @@ func TestDocumentedSkills(t *testing.T) {
 	if info, err := os.Stat(files[0]); err != nil || info.Mode()&0o111 == 0 {
 		t.Errorf("the script is not executable: %v", err)
 	}
+	// What a workspace has under the skill's name is not the skill's.
+	if err := os.WriteFile(files[0], []byte("echo evil"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "", filepath.Dir(files[0]), ".complete")
+	got, stderr, err := invoke(t, "prompt", "helpdesk", "--skill", "triage",
+		"sh .pawl/skills/triage@*/urgency.sh the shop is down", "--data", s.data)
+	if err != nil || strings.TrimSpace(got) != "urgent" {
+		t.Errorf("after somebody else wrote it: %v, %q, %q", err, got, stderr)
+	}
+	if names, err := os.ReadDir(filepath.Dir(files[0])); err != nil || len(names) != 1 {
+		t.Errorf("the skill's folder has %v, %v", names, err)
+	}
 }
 
 // words are those of a command line, of which some are in double quotes.

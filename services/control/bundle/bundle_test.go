@@ -10,8 +10,10 @@ import (
 )
 
 var some = []File{
-	{Path: "a/b.md", Data: []byte("b")}, {Path: "c", Data: nil}, {Path: "run.sh", Executable: true,
-		Data: []byte("echo")},
+	{Path: "a/b.md", Data: []byte("b")}, {Path: "c", Data: nil}, {
+		Path: "run.sh", Executable: true,
+		Data: []byte("echo"),
+	},
 }
 
 func TestWhatWasPackedIsTheSame(t *testing.T) {
@@ -61,10 +63,14 @@ func TestCompare(t *testing.T) {
 		"a file twice":             {append(all[:len(all):len(all)], all[0]), Alien},
 		"a folder more":            {append([]tar.Header{{Typeflag: tar.TypeDir, Name: "d/"}}, all...), Alien},
 		"a folder in place of one": {replaced(1, tar.Header{Typeflag: tar.TypeDir, Name: "c/"}), Alien},
-		"a link in place of one": {replaced(1, tar.Header{Typeflag: tar.TypeSymlink, Name: "c", Linkname: "x"}),
-			Alien},
-		"a hard link in place of it": {replaced(1, tar.Header{Typeflag: tar.TypeLink, Name: "c", Linkname: "x"}),
-			Alien},
+		"a link in place of one": {
+			replaced(1, tar.Header{Typeflag: tar.TypeSymlink, Name: "c", Linkname: "x"}),
+			Alien,
+		},
+		"a hard link in place of it": {
+			replaced(1, tar.Header{Typeflag: tar.TypeLink, Name: "c", Linkname: "x"}),
+			Alien,
+		},
 		"a file for a folder": {replaced(0, file("a", "b", 0o644)), Alien},
 		"outside":             {append([]tar.Header{file("../d", "", 0o644)}, all...), Alien},
 	} {

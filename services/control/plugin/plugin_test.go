@@ -216,8 +216,10 @@ func TestTheNarrowestScope(t *testing.T) {
 			t.Errorf("%s: the servers that there were are gone", src)
 		}
 	}
-	dir := made(t, "reports", map[string]string{"plugin.json": minimal, "../skill/SKILL.md": deploy,
-		"../m.json": listed + "}}"})
+	dir := made(t, "reports", map[string]string{
+		"plugin.json": minimal, "../skill/SKILL.md": deploy,
+		"../m.json": listed + "}}",
+	})
 	for name, target := range map[string]string{"mcp.json": "../m.json", "skills/deploy": "../../skill"} {
 		if err := errors.Join(os.MkdirAll(filepath.Join(dir, "skills"), 0o755),
 			os.Symlink(target, filepath.Join(dir, name))); err != nil {
