@@ -32,8 +32,6 @@ const (
 	maxPages   = 200      // of a list
 	maxList    = 4 << 20  // bytes of a list
 	maxAsked   = 500      // characters of a question that is told of
-	// maxHeld is after how many bytes of lists and resources a session is worn.
-	maxHeld = 32 << 20
 	// progressEvery is the least time between two pieces of progress of one call that are passed on.
 	progressEvery = 250 * time.Millisecond
 )
@@ -72,6 +70,8 @@ type Options struct {
 	Tracked bool
 	// Protocol is the newest version to speak; "" is the newest that the library knows.
 	Protocol string
+	// Held is after how many bytes of lists and resources a session is worn; 0 is never.
+	Held int64
 	// Changed is called when the server says that its list of tools has changed; nil is nobody.
 	Changed func()
 	Log     *slog.Logger // nil discards
@@ -81,6 +81,7 @@ type Options struct {
 type Conn struct {
 	session    *mcp.ClientSession
 	tracked    bool
+	most       int64 // Options.Held
 	generation atomic.Int64
 	held       atomic.Int64 // bytes of what the library keeps
 	closed     chan struct{}
@@ -103,7 +104,7 @@ func Connect(ctx context.Context, t mcp.Transport, o Options) (*Conn, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	c := &Conn{tracked: o.Tracked, closed: make(chan struct{}), calls: map[string]*running{}}
+	c := &Conn{tracked: o.Tracked, most: o.Held, closed: make(chan struct{}), calls: map[string]*running{}}
 	client := mcp.NewClient(&mcp.Implementation{Name: "pawl", Version: o.Version}, &mcp.ClientOptions{
 		Logger:       o.Log,
 		Capabilities: &mcp.ClientCapabilities{},
@@ -144,7 +145,7 @@ func (c *Conn) Generation() int64 { return c.generation.Load() }
 
 // Worn reports whether the session should be replaced by another one. The library keeps every list and every resource
 // that a session has ever read.
-func (c *Conn) Worn() bool { return c.held.Load() > maxHeld }
+func (c *Conn) Worn() bool { return c.most > 0 && c.held.Load() > c.most }
 
 // Announces reports whether the server has promised to say when its list of tools changes.
 func (c *Conn) Announces() bool {

@@ -271,10 +271,10 @@ func TestASessionIsWorn(t *testing.T) {
 	s.AddResourceTemplate(&mcp.ResourceTemplate{URITemplate: "mem:///{n}", Name: "m"},
 		func(_ context.Context, r *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
 			return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{
-				URI: r.Params.URI, Text: strings.Repeat("x", 11<<20),
+				URI: r.Params.URI, Text: strings.Repeat("x", 1000),
 			}}}, nil
 		})
-	c := connect(t, s)
+	c := connectWith(t, s, Options{Held: 3000})
 	for n := range 3 {
 		if c.Worn() {
 			t.Errorf("after %d", n)
@@ -284,7 +284,7 @@ func TestASessionIsWorn(t *testing.T) {
 		}
 	}
 	if !c.Worn() {
-		t.Error("it is not worn by 33 MiB")
+		t.Error("it is not worn by more than it may hold")
 	}
 }
 

@@ -137,13 +137,20 @@ func (r *reader) toolsOf(file string, front matter) (list, denied, limited []str
 		case some:
 			r.left(file, "disallowed tool %s: its limit; each call asks, see the key approve", name)
 			add(&limited, own)
-		case slices.Contains(list, own):
-			list = slices.DeleteFunc(list, func(n string) bool { return n == own })
-		default: // one of a server whose others it has
-			add(&denied, own)
+		default:
+			list = slices.DeleteFunc(list, func(n string) bool { return n == own || within(n, own) })
+			if slices.ContainsFunc(list, func(n string) bool { return within(own, n) }) {
+				add(&denied, own) // one of a server whose others it has
+			}
 		}
 	}
 	return list, denied, limited
+}
+
+// within reports whether a name is that of a tool of a server that the other name stands for.
+func within(name, server string) bool {
+	of, isMCP := mcp.ServerOf(name)
+	return isMCP && name != server && mcp.Entry(of) == server
 }
 
 // items are what a list names.
@@ -160,7 +167,7 @@ func items(list string) (all []string) {
 func (r *reader) tool(name string) (own string, limited bool) {
 	bare, _, limited := strings.Cut(name, "(")
 	if server, isMCP := mcp.ServerOf(name); isMCP && slices.Contains(r.mcp, server) {
-		return name, false
+		return strings.TrimSuffix(name, "__*"), false
 	}
 	if bare == "WebFetch" {
 		return webfetch.Name, limited

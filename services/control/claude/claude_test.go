@@ -47,6 +47,8 @@ You review.
 		"---\nWork.",
 	".claude/agents/less.md": "---\nname: less\ndescription: d\n" +
 		"disallowedTools: Bash(rm:*), Write, mcp__files, mcp__github__x\n---\nx",
+	".claude/agents/fewer.md": "---\nname: fewer\ndescription: d\ntools: Read, mcp__files__*, mcp__github__a, " +
+		"mcp__files__b\ndisallowedTools: mcp__github, mcp__files__b, Write\n---\nx",
 	".claude/agents/plain.md": "No front matter.",
 	".claude/agents/bad.md":   "---\nname: a b\ndescription: d\n---\nx",
 	".claude/agents/twice.md": "---\nname: all\ndescription: d\ntools: [Task]\nmodel: claude-x-1\n---\nx",
@@ -57,6 +59,7 @@ You review.
 		"github": {"type": "http", "url": "https://mcp.example.com/mcp", "headers": {"X-Key": "${KEY:-none}"},
 			"oauth": {}},
 		"files": {"command": "npx", "args": ["-y", "server", "."], "env": {"TOKEN": "${TOKEN}"}},
+		"plain": {"command": "run", "args": ["${ROOT}/x"], "env": {"API_KEY": "sk-123", "LEVEL": "debug"}},
 		"old": {"type": "sse", "url": "https://a.example.com"},
 		"none": {}, "bad name": {"command": "x"}, "list": []
 	}}`,
@@ -80,7 +83,7 @@ You review.
 		"agents/all.md": `---
 model: "offline/shell"
 description: "Does \"all\"."
-tools: ["read","write","edit","bash","grep","glob","task","mcp__files","mcp__github"]
+tools: ["read","write","edit","bash","grep","glob","task","mcp__files","mcp__github","mcp__plain"]
 limits: {turns: 7}
 ---
 Work.
@@ -88,11 +91,20 @@ Work.
 		"agents/less.md": `---
 model: "offline/shell"
 description: "d"
-tools: ["read","edit","bash","grep","glob","task","mcp__github"]
+tools: ["read","edit","bash","grep","glob","task","mcp__github","mcp__plain"]
 approve: [{tool: ["mcp__github__x"], do: deny}, {tool: ["bash"], do: ask}]
 ---
 x
 `,
+		"agents/fewer.md": `---
+model: "offline/shell"
+description: "d"
+tools: ["read","mcp__files"]
+approve: [{tool: ["mcp__files__b"], do: deny}]
+---
+x
+`,
+		"mcp/plain.yaml":  "command: \"run\"\nargs: [\"${ROOT}/x\"]\nenv: {\"API_KEY\":\"sk-123\",\"LEVEL\":\"debug\"}\n",
 		"mcp/github.yaml": "url: \"https://mcp.example.com/mcp\"\nheaders: {\"X-Key\":\"${KEY}\"}\n",
 		"mcp/files.yaml":  "command: \"npx\"\nargs: [\"-y\",\"server\",\".\"]\nenv: {\"TOKEN\":\"${TOKEN}\"}\n",
 	}
@@ -107,6 +119,8 @@ x
 	for _, want := range []string{
 		".mcp.json: server github: oauth: see the key auth",
 		".mcp.json: server github: headers: the default of a variable",
+		".mcp.json: server plain: args: the values of variables, which stand in env and headers only",
+		".mcp.json: server plain: env.API_KEY: that it is a secret; put it into a variable, and ${API_KEY} into",
 		".mcp.json: server old: Pawl speaks streamable HTTP",
 		".mcp.json: server none, which cannot be loaded: ",
 		".mcp.json: server bad name, which cannot be loaded: ",
@@ -130,7 +144,7 @@ x
 			t.Errorf("not said: %s", want)
 		}
 	}
-	if len(got.Left) != 20 {
+	if len(got.Left) != 22 {
 		t.Errorf("%d things are left out:\n%s", len(got.Left), strings.Join(got.Left, "\n"))
 	}
 }
@@ -150,13 +164,13 @@ func TestWrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := len(catalogue.All()); got != 3 {
+	if got := len(catalogue.All()); got != 4 {
 		t.Errorf("%d agents are loaded", got)
 	}
 	if err := os.Remove(filepath.Join(to, "agents", "all.md")); err != nil {
 		t.Fatal(err)
 	}
-	if err := all.Write(to); err == nil || !strings.Contains(err.Error(), "agents/less.md is there already") {
+	if err := all.Write(to); err == nil || !strings.Contains(err.Error(), "agents/fewer.md is there already") {
 		t.Errorf("a second time: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(to, "agents", "all.md")); err == nil {

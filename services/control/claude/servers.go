@@ -71,8 +71,13 @@ func (r *reader) server(file, name string, body json.RawMessage) {
 		if took != given {
 			r.left(file, "server %s: %s: the default of a variable, which has to be set", name, key)
 		}
+		if key != "env" && key != "headers" && variable.MatchString(took) {
+			r.left(file, "server %s: %s: the values of variables, which stand in env and headers only", name, key)
+		}
 		b.WriteString(key + ": " + took + "\n")
 	}
+	r.plain(file, name, "env", s.Env)
+	r.plain(file, name, "headers", s.Headers)
 	if s.URL != "" {
 		put("url", s.URL)
 		if len(s.Headers) > 0 {
@@ -96,5 +101,21 @@ func (r *reader) server(file, name string, body json.RawMessage) {
 	r.out.Files[path] = []byte(b.String())
 }
 
+// plain says of values that are secrets, by their names, that they stand in a file.
+func (r *reader) plain(file, server, key string, values map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if confidential.MatchString(name) && !variable.MatchString(values[name]) && values[name] != "" {
+			r.left(file, "server %s: %s.%s: that it is a secret; put it into a variable, and ${%s} into mcp/%s.yaml, or "+
+				"it is not redacted", server, key, name, strings.ReplaceAll(strings.ToUpper(name), "-", "_"), server)
+		}
+	}
+}
+
 // fallback is a reference to a variable with what it is when it is not set.
 var fallback = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*):-[^}]*\}`)
+
+// variable is a reference to a variable.
+var variable = regexp.MustCompile(`\$\{[A-Za-z_][A-Za-z0-9_]*`)
+
+// confidential is what the names of secrets have in common.
+var confidential = regexp.MustCompile(`(?i)key|token|secret|passw|auth|credential`)

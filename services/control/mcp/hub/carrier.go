@@ -44,7 +44,9 @@ func (h *Hub) connect(
 	transport := &sdk.StreamableClientTransport{
 		Endpoint: d.HTTP.URL, HTTPClient: over, MaxRetries: maxRetries, MaxEventSize: maxEvent,
 	}
-	conn, err = mcpclient.Connect(ctx, transport, mcpclient.Options{Version: h.deps.Version, Tracked: true})
+	conn, err = mcpclient.Connect(ctx, transport, mcpclient.Options{
+		Version: h.deps.Version, Tracked: true, Held: h.held,
+	})
 	if err != nil {
 		closeIdle()
 		return nil, nil, err

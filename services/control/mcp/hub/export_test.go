@@ -22,5 +22,8 @@ func (h *Hub) Rest(tenant string, d mcp.Definition) {
 	s.relist.SetLimit(rate.Inf)
 }
 
+// Hold makes sessions be replaced that have read so many bytes.
+func (h *Hub) Hold(bytes int64) { h.held = bytes }
+
 // Forget ends all sessions.
 func (h *Hub) Forget() { h.evict(-1) }

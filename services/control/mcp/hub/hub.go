@@ -50,6 +50,8 @@ const (
 	// relistEvery: one that never stops saying so costs no more than that, however many loops use it.
 	relistEvery = 10 * time.Second
 	relistBurst = 3
+	// maxHeld is how many bytes of lists and resources a session reads before it is replaced: the library keeps them.
+	maxHeld = 32 << 20
 )
 
 // ErrDown is that a server cannot be reached.
@@ -72,6 +74,7 @@ type Hub struct {
 	life    context.Context // ends with Run; requests end with it
 	end     context.CancelFunc
 	closing sync.WaitGroup // sessions that are ended
+	held    int64          // maxHeld
 
 	mu      sync.Mutex // guards what follows
 	servers map[key]*server
@@ -87,7 +90,7 @@ func New(d Deps) *Hub {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
 	life, end := context.WithCancel(context.Background())
-	return &Hub{deps: d, life: life, end: end, servers: map[key]*server{}}
+	return &Hub{deps: d, life: life, end: end, held: maxHeld, servers: map[key]*server{}}
 }
 
 // Run ends sessions that nobody has used for a while, until ctx ends. Then it ends all.

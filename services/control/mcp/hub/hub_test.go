@@ -679,10 +679,11 @@ func TestAFloodOfChanges(t *testing.T) {
 // The library keeps what a session has read. A session that has read a lot is replaced, between two calls.
 func TestASessionThatIsWornIsReplaced(t *testing.T) {
 	r := newRig(t)
+	r.hub.Hold(3000)
 	r.server.AddResourceTemplate(&sdk.ResourceTemplate{URITemplate: "mem:///{n}", Name: "m"},
 		func(_ context.Context, req *sdk.ReadResourceRequest) (*sdk.ReadResourceResult, error) {
 			return &sdk.ReadResourceResult{Contents: []*sdk.ResourceContents{{
-				URI: req.Params.URI, Text: strings.Repeat("x", 11<<20),
+				URI: req.Params.URI, Text: strings.Repeat("x", 1000),
 			}}}, nil
 		})
 	set, _ := r.offer("t", r.definition(plain))
