@@ -33,6 +33,10 @@ func CheckSchema(schema json.RawMessage) error {
 	if singleType(schema) != "object" {
 		return errors.New("must be the JSON Schema of an object: type: object, and properties")
 	}
+	if name := untellable(schema); name != "" {
+		return fmt.Errorf("%.100q cannot be the name of an argument: models are told of names with 1 to 64 letters, "+
+			"digits, _, . and -", name)
+	}
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (s Set) of(tools []*Tool) Set {
 		out.told = make([]model.Tool, len(tools))
 	}
 	for i, t := range tools {
-		out.told[i] = model.Tool{Name: t.Name, Description: t.Description, Schema: t.Schema, Strict: t.Strict}
+		out.told[i] = model.Tool{Name: t.Name, Description: t.Description, Schema: t.told, Strict: t.Strict}
 	}
 	return out
 }

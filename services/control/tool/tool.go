@@ -89,6 +89,7 @@ type Spec struct {
 type Tool struct {
 	Spec
 	contract contract
+	told     json.RawMessage // the schema as models are told it
 }
 
 var validName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`)
@@ -110,7 +111,7 @@ func Define(s Spec) (*Tool, error) {
 	if err != nil {
 		return nil, ErrInvalid.With("%s: the JSON Schema of tool %s is invalid: %v", s.Source, s.Name, err)
 	}
-	return &Tool{Spec: s, contract: c}, nil
+	return &Tool{Spec: s, contract: c, told: told(s.Schema)}, nil
 }
 
 // Kind is how calls of the tool are carried out.
