@@ -34,10 +34,14 @@ const Name = "web_fetch"
 
 // Bounds of one request.
 const (
-	timeout   = 30 * time.Second
-	maxPage   = 10 << 20 // bytes of a body, after decompression; the rest of a longer page is left out
-	maxImage  = 5 << 20
-	maxURL    = 8 << 10
+	timeout  = 30 * time.Second
+	maxPage  = 10 << 20 // bytes of a body, after decompression; the rest of a longer page is left out
+	maxImage = 5 << 20
+	maxURL   = 8 << 10
+	// Of pages with more than small bytes only so many are read at once: what is made of one takes several times as
+	// much memory as it has bytes.
+	small     = 1 << 20
+	maxLarge  = 8
 	userAgent = "Pawl (web_fetch)"
 )
 
@@ -46,6 +50,8 @@ var (
 	errURL     = errs.New(errs.InvalidArgument, "WEB_FETCH_URL", "the URL cannot be fetched")
 	errFetch   = errs.New(errs.Unavailable, "WEB_FETCH_FAILED", "the page could not be fetched")
 	errContent = errs.New(errs.FailedPrecondition, "WEB_FETCH_CONTENT", "the content cannot be shown")
+	errBusy    = errs.New(errs.ResourceExhausted, "WEB_FETCH_BUSY", "too many large pages are read at this time: try "+
+		"again later")
 )
 
 // Request is what a call asks for.
@@ -86,9 +92,7 @@ var schema = json.RawMessage(`{
 
 // New is the tool for an allowlist of hosts. client is used with its Redirect and MaxBody replaced.
 func New(hosts egress.Hosts, client egress.Client) *tool.Tool {
-	client.MaxBody = maxPage
-	client.Redirect = func(_, to *url.URL) error { return hosts.Check(to) }
-	f := fetcher{hosts, client.HTTP()}
+	f := newFetcher(hosts, client)
 	t, err := tool.Define(tool.Spec{
 		Name: Name, Source: "web_fetch", Schema: schema, Safety: tool.Idempotent, Subject: "url",
 		Description: "Read a page of the web: HTML as text with its links, other text as it is, images as images. " +
@@ -108,6 +112,13 @@ func New(hosts egress.Hosts, client egress.Client) *tool.Tool {
 type fetcher struct {
 	hosts  egress.Hosts
 	client *http.Client
+	large  chan struct{} // a place for each page that is not small
+}
+
+func newFetcher(hosts egress.Hosts, client egress.Client) fetcher {
+	client.MaxBody = maxPage
+	client.Redirect = func(_, to *url.URL) error { return hosts.Check(to) }
+	return fetcher{hosts, client.HTTP(), make(chan struct{}, maxLarge)}
 }
 
 func (f fetcher) run(ctx context.Context, c tool.Call) (tool.Reply, error) {
@@ -166,7 +177,18 @@ func (f fetcher) get(ctx context.Context, u *url.URL) (Page, error) {
 		return Page{}, errContent.With("%s has the encoding %q, which was not asked for", u.Host,
 			clip.Shorten(coding, 50))
 	}
-	body, err := io.ReadAll(res.Body)
+	body, err := io.ReadAll(io.LimitReader(res.Body, small))
+	if err == nil && len(body) == small {
+		select {
+		case f.large <- struct{}{}:
+			defer func() { <-f.large }()
+		case <-ctx.Done():
+			return Page{}, errBusy
+		}
+		var rest []byte
+		rest, err = io.ReadAll(res.Body)
+		body = append(body, rest...)
+	}
 	switch {
 	case errors.Is(err, egress.ErrTooLarge):
 		p.Short = true

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
@@ -27,6 +28,7 @@ import (
 type web struct {
 	t     *testing.T
 	tool  *tool.Tool
+	from  fetcher
 	asked []string
 }
 
@@ -42,7 +44,7 @@ func newWeb(t *testing.T, h http.HandlerFunc, hosts ...string) *web {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.tool = New(allowed, egress.Client{
+	client := egress.Client{
 		Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
 			if strings.HasPrefix(host, "private.") {
 				return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
@@ -52,7 +54,8 @@ func newWeb(t *testing.T, h http.HandlerFunc, hosts ...string) *web {
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, server.Listener.Addr().String())
 		},
-	})
+	}
+	w.tool, w.from = New(allowed, client), newFetcher(allowed, client)
 	return w
 }
 
@@ -304,6 +307,36 @@ func FuzzReadable(f *testing.F) {
 }
 
 // What a page nests costs no more than its length.
+// Many large pages at once would fill the memory of the control plane. Small ones do not wait for them.
+func TestLargePagesAreReadAFewAtATime(t *testing.T) {
+	w := newWeb(t, func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Type", "text/plain")
+		size := map[string]int{"/small": 1000, "/large": 3 * small}[r.URL.Path]
+		_, _ = rw.Write(bytes.Repeat([]byte("x"), size))
+	}, "a.test")
+	get := func(path string, patience time.Duration) (int, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		p, err := w.from.get(ctx, &url.URL{Scheme: "http", Host: "a.test", Path: path})
+		return p.Total, err
+	}
+	for range maxLarge {
+		w.from.large <- struct{}{}
+	}
+	if _, err := get("/large", 50*time.Millisecond); !errors.Is(err, errBusy) {
+		t.Errorf("one more: %v", err)
+	}
+	if n, err := get("/small", time.Minute); n != 1000 || err != nil {
+		t.Errorf("a small one: %d bytes, %v", n, err)
+	}
+	<-w.from.large
+	for range 2 {
+		if n, err := get("/large", time.Minute); n != 3*small || err != nil {
+			t.Errorf("a large one when there is room: %d bytes, %v", n, err)
+		}
+	}
+}
+
 func TestDeeplyNestedPages(t *testing.T) {
 	begun := time.Now()
 	_, text, _ := readable(strings.Repeat("<div><a href=x>", 50_000)+"end", &url.URL{Scheme: "http", Host: "x.test"})
