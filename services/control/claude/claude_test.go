@@ -104,7 +104,8 @@ approve: [{tool: ["mcp__files__b"], do: deny}]
 ---
 x
 `,
-		"mcp/plain.yaml":  "command: \"run\"\nargs: [\"${ROOT}/x\"]\nenv: {\"API_KEY\":\"sk-123\",\"LEVEL\":\"debug\"}\n",
+		"mcp/plain.yaml": "command: \"run\"\nargs: [\"${ROOT}/x\"]\n" +
+			"env: {\"API_KEY\":\"sk-123\",\"LEVEL\":\"debug\"}\n",
 		"mcp/github.yaml": "url: \"https://mcp.example.com/mcp\"\nheaders: {\"X-Key\":\"${KEY}\"}\n",
 		"mcp/files.yaml":  "command: \"npx\"\nargs: [\"-y\",\"server\",\".\"]\nenv: {\"TOKEN\":\"${TOKEN}\"}\n",
 	}

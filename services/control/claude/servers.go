@@ -105,8 +105,9 @@ func (r *reader) server(file, name string, body json.RawMessage) {
 func (r *reader) plain(file, server, key string, values map[string]string) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if confidential.MatchString(name) && !variable.MatchString(values[name]) && values[name] != "" {
-			r.left(file, "server %s: %s.%s: that it is a secret; put it into a variable, and ${%s} into mcp/%s.yaml, or "+
-				"it is not redacted", server, key, name, strings.ReplaceAll(strings.ToUpper(name), "-", "_"), server)
+			of := strings.ReplaceAll(strings.ToUpper(name), "-", "_")
+			r.left(file, "server %s: %s.%s: that it is a secret; put it into a variable, and ${%s} into "+
+				"mcp/%s.yaml, or it is not redacted", server, key, name, of, server)
 		}
 	}
 }
