@@ -204,3 +204,6 @@ func client(l *lobby) *http.Client {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return l.dial(ctx) },
 	}}
 }
+
+// Redefine gives replicas that start from now on other definitions of agents, as a new version of a deployment does.
+func (c *Cluster) Redefine(agents []agent.Definition) { c.options.Agents = agents }

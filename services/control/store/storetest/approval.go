@@ -102,6 +102,23 @@ var approvalCases = []testCase{
 			t.Errorf("it waits for a slot, or has got one: %+v", waiting)
 		}
 	}},
+	{"are those of one turn of one loop", func(t *testing.T, db DB) {
+		h, a := asking(t, db, 0)
+		asking(t, db, 0)
+		h.toTurn(t, 2)
+		d, b := h.gated(0)
+		d.Calls[0].Turn, d.Approvals[0].Turn = 2, 2
+		h.commit(t, d)
+		for turn, want := range map[int][]string{1: {a.ID}, 2: {b.ID}, 3: nil} {
+			all, err := db.Second.TurnApprovals(ctx(t), h.id(), turn)
+			ok(t, err)
+			var ids []string
+			for _, one := range all {
+				ids = append(ids, one.ID)
+			}
+			equal(t, "the turn's", ids, want)
+		}
+	}},
 	{"of a stale owner are not stored", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
 		d, a := h.gated(0)
@@ -411,6 +428,9 @@ var approvalCases = []testCase{
 		equal(t, "of a prefix", list(approval.Filter{InstancePrefix: "inst"}), ids(0, 1, 2, 3, 4))
 		equal(t, "of another prefix", list(approval.Filter{InstancePrefix: "x"}), ids())
 		equal(t, "of another tenant", list(approval.Filter{Tenant: "other"}), ids())
+		equal(t, "open ones of another tenant", list(approval.Filter{Tenant: "other", State: &open}), ids())
+		equal(t, "of a session of another tenant", list(approval.Filter{Tenant: "other", SessionID: all[3].LaneID}),
+			ids())
 	}},
 	{"make grants, which are listed and revoked", func(t *testing.T, db DB) {
 		h, a := asking(t, db, 0)
@@ -454,6 +474,52 @@ var approvalCases = []testCase{
 		if of, err := db.Store.LaneGrants(ctx(t), h2.session()); err != nil || len(of) != 0 {
 			t.Errorf("a denial made %+v, %v", of, err)
 		}
+	}},
+	{"make grants that are listed by session and agent, newest first, in pages", func(t *testing.T, db DB) {
+		var lanes, none []string
+		for range 4 {
+			_, a := asking(t, db, 0)
+			d := yes(a)
+			d.Scope = approval.Session
+			decide(t, db.Store, d, true)
+			lanes = append([]string{a.LaneID}, lanes...)
+			_, once := asking(t, db, 0)
+			decide(t, db.Store, yes(once), true) // makes none
+		}
+		list := func(f approval.Filter) (of []string) {
+			if f.Tenant == "" {
+				f.Tenant = session.DefaultTenant
+			}
+			f.Limit = 3
+			for pages := 0; pages < 10; pages++ {
+				page, next, err := db.Second.ListGrants(ctx(t), f)
+				ok(t, err)
+				for _, g := range page {
+					of = append(of, g.LaneID)
+				}
+				if f.Before = next; next == "" {
+					return of
+				}
+			}
+			t.Fatal("the pages have no end")
+			return nil
+		}
+		equal(t, "all", list(approval.Filter{}), lanes)
+		equal(t, "of a session", list(approval.Filter{SessionID: lanes[1]}), lanes[1:2])
+		equal(t, "of the agent", list(approval.Filter{Agent: "agent"}), lanes)
+		equal(t, "of another agent", list(approval.Filter{Agent: "other"}), none)
+		equal(t, "of some agents", list(approval.Filter{Agents: []string{"x", "agent"}}), lanes)
+		equal(t, "of none", list(approval.Filter{Agents: []string{}}), none)
+		equal(t, "of a prefix", list(approval.Filter{InstancePrefix: "inst"}), lanes)
+		equal(t, "of another prefix", list(approval.Filter{InstancePrefix: "x"}), none)
+		equal(t, "of another tenant", list(approval.Filter{Tenant: "other"}), none)
+		equal(t, "of a session of another tenant", list(approval.Filter{Tenant: "other", SessionID: lanes[1]}), none)
+		of, err := db.Store.LaneGrants(ctx(t), lanes[2])
+		if ok(t, err); len(of) != 1 || of[0].LaneID != lanes[2] {
+			t.Fatalf("of one lane: %+v", of)
+		}
+		_, err = db.Store.GetGrant(ctx(t), "other", of[0].ID)
+		refused(t, err, approval.ErrGrantNotFound)
 	}},
 	{"are kept while they are open, and deleted a month after they ended", func(t *testing.T, db DB) {
 		_, open := asking(t, db, 0)
