@@ -114,7 +114,7 @@ func (x export) images(ctx context.Context, sessionID string, m model.Message, d
 func (x export) entries(ctx context.Context, of session.Session, images exported) error {
 	loop := ""
 	for after := int64(0); ; {
-		page, err := x.deps.Sessions.Entries(ctx, of.ID, after, exportEntries)
+		page, err := x.deps.entries(ctx, of, after, exportEntries)
 		if err != nil {
 			return err
 		}
@@ -145,6 +145,9 @@ func (x export) entries(ctx context.Context, of session.Session, images exported
 func (x export) submissions(ctx context.Context, id string, images exported) error {
 	for before := int64(0); ; {
 		page, err := x.deps.Submissions.ListSubmissions(ctx, id, before, submissionsAtOnce)
+		if err == nil && len(page) == 0 && before > 1 { // the first one is 1
+			err = session.ErrNotFound.With("the session is gone: it was deleted")
+		}
 		if err != nil || len(page) == 0 {
 			return err
 		}

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,9 +13,13 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -123,6 +128,41 @@ func TestExportsAreWhole(t *testing.T) {
 	check("the export of what has not begun", images)
 	if kinds != "Se Su In Im Im Su In " || len(inputs) != 2 || inputs[0] != "short" || inputs[1] != long {
 		t.Errorf("exported of what has not begun %s and %d inputs", kinds, len(inputs))
+	}
+}
+
+// Neither an export nor a list takes what is left of a session for all of it, while its rows go.
+func TestWhatIsLeftOfASessionIsNotTheWhole(t *testing.T) {
+	f := start(t, hello())
+	var id string
+	for range 3 {
+		id = f.answered(t).GetSessionId()
+	}
+	c := pawlv1.NewSessionServiceClient(f.as(t, auth.Token{Kind: auth.Client}))
+	d, err := f.Store.BeginDeletion(t.Context(), deletion.Deletion{
+		ID: ident.New(), Kind: deletion.Session, Key: session.Key{Tenant: session.DefaultTenant}, SessionID: id,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if closed, err := f.Store.CloseSession(t.Context(), id); err != nil || !closed {
+		t.Fatal(closed, err)
+	}
+	f.found = func(session.Session) { // once it is found, some of its rows go
+		f.found = nil
+		if b, err := f.Store.PurgeSession(context.Background(), d.ID, time.Minute, 10); err != nil || b.Done {
+			t.Error(b, err)
+		}
+	}
+	if page, err := c.ListEntries(t.Context(), &pawlv1.ListEntriesRequest{SessionId: id}); err == nil {
+		t.Errorf("listed %d entries", len(page.GetEntries()))
+	}
+	stream, err := c.ExportSession(t.Context(), &pawlv1.ExportSessionRequest{SessionId: id})
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if rpc.Reason(err) != "SESSION_NOT_FOUND" {
+		t.Errorf("the export ends with %v", err)
 	}
 }
 

@@ -175,7 +175,7 @@ func (s *sessions) ListEntries(
 	if err != nil {
 		return nil, err
 	}
-	page, err := s.deps.Sessions.Entries(ctx, one.ID, req.GetAfter(), limit)
+	page, err := s.deps.entries(ctx, one, req.GetAfter(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -184,6 +184,17 @@ func (s *sessions) ListEntries(
 		out.Entries = append(out.Entries, encodeEntry(&page[i]))
 	}
 	return out, nil
+}
+
+// entries is a page of the entries of a session that was found just now. Those of a session whose rows are going are
+// not taken for all that there are.
+func (d Deps) entries(ctx context.Context, of session.Session, after int64, limit int) ([]session.Entry, error) {
+	page, err := d.Sessions.Entries(ctx, of.ID, after, limit)
+	next := max(after, 0) + 1
+	if err == nil && next <= of.EntryHead && (len(page) == 0 || page[0].Seq != next) {
+		err = session.ErrNotFound.With("the session is gone: it was deleted")
+	}
+	return page, err
 }
 
 // GetImage implements SessionService.
