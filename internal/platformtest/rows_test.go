@@ -125,6 +125,16 @@ var beside = []struct {
 		"internal/platformtest",
 		[]string{"TestDecisionsOnTwoReplicas"},
 	},
+	{
+		"35", "a replica is told of a rate limit while the database hangs, fails, or does not take what it writes",
+		"services/control/model",
+		[]string{"TestADatabaseThatDoesNotAnswerChangesNothing", "TestAPauseThatWasNotWrittenIsNotForgotten"},
+	},
+	{
+		"35", "the owner dies at any commit of a submission whose model fails and that goes on with another",
+		"services/control/loop",
+		[]string{"TestASwitchSurvivesADeathAtEveryCommit"},
+	},
 }
 
 // rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents,
@@ -138,7 +148,7 @@ func rows() []string {
 		}
 		all = append(all, strconv.Itoa(i))
 	}
-	return append(all, "29", "30", "31", "32", "33", "34")
+	return append(all, "29", "30", "31", "32", "33", "34", "35")
 }
 
 // Every row of the crash matrix has a test, and every test that is named here exists.

@@ -10,9 +10,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -344,5 +346,11 @@ func (m *languageModel) unreached(err error) error {
 // isNetwork reports whether an error is about the way to a server.
 func isNetwork(err error) bool {
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		severed().MatchString(err.Error())
 }
+
+// severed are errors of net/http that have no type of their own: a stream or a connection that the other side has ended.
+var severed = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\b(http2: |stream error: |connection error: |server closed |transport connection broken)`)
+})

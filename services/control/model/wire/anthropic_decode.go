@@ -48,7 +48,7 @@ func (d *Decoder) anthropic(e Event) error {
 	case "ping":
 		d.emit(model.Part{Type: model.PartAlive})
 	case "":
-		if member(e.Data, "detail") != nil {
+		if complains(e.Data) {
 			return reported(e.Data)
 		}
 	}

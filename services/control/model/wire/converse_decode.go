@@ -35,12 +35,11 @@ func (d *Decoder) converse(e Event) error {
 
 // converseWhole takes what came without frames: an answer that was not streamed, or an error.
 func (d *Decoder) converseWhole(v []byte) error {
-	var output, reason, usage, failure []byte
-	pick(v, field{"output", &output}, field{"stopReason", &reason}, field{"usage", &usage}, field{"error", &failure},
-		field{"message", &failure}, field{"Message", &failure}, field{"__type", &failure}, field{"detail", &failure})
+	var output, reason, usage []byte
+	pick(v, field{"output", &output}, field{"stopReason", &reason}, field{"usage", &usage})
 	switch {
 	case isObject(output):
-	case !isNull(failure):
+	case complains(v):
 		return reported(v)
 	default:
 		d.unknown(v)

@@ -33,6 +33,9 @@ func (d *Decoder) gemini(e Event) error {
 		return nil
 	}
 	if usage == nil && version == nil {
+		if complains(e.Data) {
+			return reported(e.Data)
+		}
 		d.unknown(e.Data)
 	}
 	d.emit(model.Part{Type: model.PartAlive})

@@ -57,7 +57,7 @@ func (d *Decoder) responses(e Event) error {
 		d.chatUsage(member(f.response, "usage"))
 		return reported(e.Data)
 	default:
-		if !isNull(f.failure) || len(f.kind) == 0 && member(e.Data, "detail") != nil {
+		if !isNull(f.failure) || len(f.kind) == 0 && complains(e.Data) {
 			return reported(e.Data)
 		}
 	}

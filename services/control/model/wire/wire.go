@@ -52,6 +52,15 @@ type ReportedError struct{ Body []byte }
 // Error implements error.
 func (e *ReportedError) Error() string { return "the provider reported an error: " + quote(e.Body) }
 
+// complains reports whether an object that is no event tells what went wrong, in one of the shapes in which servers, and
+// those that stand between, do that.
+func complains(v []byte) bool {
+	var told []byte
+	pick(v, field{"error", &told}, field{"message", &told}, field{"Message", &told}, field{"detail", &told},
+		field{"errors", &told}, field{"error_message", &told}, field{"__type", &told})
+	return !isNull(told)
+}
+
 func reported(body []byte) error { return &ReportedError{Body: bytes.Clone(body)} }
 
 // ForeignError says that what came is not what the API promises.
