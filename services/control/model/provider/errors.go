@@ -350,7 +350,7 @@ func isNetwork(err error) bool {
 		severed().MatchString(err.Error())
 }
 
-// severed are errors of net/http that have no type of their own: a stream or a connection that the other side has ended.
+// severed are errors of net/http that have no type of their own: the other side has ended a stream or a connection.
 var severed = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`\b(http2: |stream error: |connection error: |server closed |transport connection broken)`)
+	return regexp.MustCompile(`\b(http2: |stream error: |connection error: |server closed |connection broken)`)
 })

@@ -52,8 +52,8 @@ type ReportedError struct{ Body []byte }
 // Error implements error.
 func (e *ReportedError) Error() string { return "the provider reported an error: " + quote(e.Body) }
 
-// complains reports whether an object that is no event tells what went wrong, in one of the shapes in which servers, and
-// those that stand between, do that.
+// complains reports whether an object that is no event tells what went wrong, in one of the shapes in which servers do
+// that, and those that stand between.
 func complains(v []byte) bool {
 	var told []byte
 	pick(v, field{"error", &told}, field{"message", &told}, field{"Message", &told}, field{"detail", &told},
