@@ -61,6 +61,13 @@ func Sent(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }})
 }
 
+// Requested reports whether a context is that of a request that Do makes. Others are answers to what a server asks,
+// notifications, and the making of a session.
+func Requested(ctx context.Context) bool {
+	_, ok := ctx.Value(exchangeKey{}).(*exchange)
+	return ok
+}
+
 // Answer notes with which status a request of HTTP, whose context ctx is, was answered. What was taken once is not
 // refused any more: a call whose stream broke has happened, whatever the server says to whoever wants to read on. So
 // the refusal of anything but a POST loses its body, which the library would take for the answer to the call.

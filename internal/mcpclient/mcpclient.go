@@ -15,14 +15,17 @@ package mcpclient
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"golang.org/x/time/rate"
 )
 
 // Bounds of what a server can say.
@@ -32,6 +35,10 @@ const (
 	maxPages   = 200      // of a list
 	maxList    = 4 << 20  // bytes of a list
 	maxAsked   = 500      // characters of a question that is told of
+	// A server may ask its client things, askedBurst at once and askedPerSecond in the long run. The session of one
+	// that asks more ends: whoever does not read the answers would make them pile up.
+	askedPerSecond = 10
+	askedBurst     = 100
 	// progressEvery is the least time between two pieces of progress of one call that are passed on.
 	progressEvery = 250 * time.Millisecond
 )
@@ -85,6 +92,7 @@ type Conn struct {
 	generation atomic.Int64
 	held       atomic.Int64 // bytes of what the library keeps
 	closed     chan struct{}
+	close      sync.Once
 
 	mu    sync.Mutex
 	calls map[string]*running // by progress token
@@ -122,22 +130,37 @@ func Connect(ctx context.Context, t mcp.Transport, o Options) (*Conn, error) {
 			c.progressed(r.Params)
 		},
 	})
+	client.AddReceivingMiddleware(c.bounded)
 	session, err := client.Connect(ctx, t, &mcp.ClientSessionOptions{ProtocolVersion: o.Protocol})
 	if err != nil {
 		return nil, err
 	}
 	c.session = session
 	go func() {
-		defer close(c.closed)
 		_ = session.Wait() // why it has ended is told to whoever uses it
+		c.over()
 	}()
 	return c, nil
+}
+
+func (c *Conn) over() { c.close.Do(func() { close(c.closed) }) }
+
+// bounded bounds how much the server asks.
+func (c *Conn) bounded(next mcp.MethodHandler) mcp.MethodHandler {
+	pace := rate.NewLimiter(askedPerSecond, askedBurst)
+	return func(ctx context.Context, method string, r mcp.Request) (mcp.Result, error) {
+		if !strings.HasPrefix(method, "notifications/") && !pace.Allow() {
+			c.over()
+			return nil, errors.New("too many requests")
+		}
+		return next(ctx, method, r)
+	}
 }
 
 // Close ends the session, and the requests under way.
 func (c *Conn) Close() error { return c.session.Close() }
 
-// Closed is closed when the session is over.
+// Closed is closed when the session is over, or has to be: Close it then.
 func (c *Conn) Closed() <-chan struct{} { return c.closed }
 
 // Generation grows when the server says that its list of tools has changed.

@@ -288,6 +288,32 @@ func TestASessionIsWorn(t *testing.T) {
 	}
 }
 
+// Answers to a server that asks without end would pile up: its session ends.
+func TestAServerThatAsksWithoutEnd(t *testing.T) {
+	s := server(nil)
+	s.AddTool(&mcp.Tool{Name: "ask", InputSchema: empty},
+		func(ctx context.Context, r *mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			var refused error
+			for range askedBurst + 50 {
+				if err := r.Session.Ping(ctx, nil); err != nil {
+					refused = err
+				}
+			}
+			return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: fmt.Sprint(refused)}}}, nil
+		})
+	c := connect(t, s)
+	select {
+	case <-c.Closed():
+		t.Error("it is over before")
+	default:
+	}
+	r, err := c.Do(t.Context(), CallTool, call("ask", `{}`), nil)
+	if err != nil || !strings.Contains(string(r.JSON), "too many requests") {
+		t.Errorf("%s, %v", r.JSON, err)
+	}
+	<-c.Closed()
+}
+
 func TestWhatIsKnownOfARequestOverHTTP(t *testing.T) {
 	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server(nil) }, nil)
 	var mu sync.Mutex

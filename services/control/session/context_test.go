@@ -57,7 +57,8 @@ func (h *conversation) turn() {
 	for range rapid.IntRange(1, 6).Draw(h.t, "calls") {
 		h.calls++
 		id := fmt.Sprintf("call_%d", h.calls)
-		args, _ := json.Marshal(map[string]string{"path": fmt.Sprintf("f%d", h.calls%7), "content": h.text(4_000)})
+		path := strings.Repeat("d", rapid.SampledFrom([]int{0, 290}).Draw(h.t, "long")) + fmt.Sprintf("f%d", h.calls)
+		args, _ := json.Marshal(map[string]string{"path": path, "content": h.text(4_000)})
 		m.Content = append(m.Content, model.Block{Type: model.ToolCallBlock, CallID: id, Tool: "write", Args: args})
 		r := model.Block{Type: model.ToolResultBlock, CallID: id, Tool: "write", Text: id + h.text(20_000)}
 		if rapid.IntRange(0, 9).Draw(h.t, "shows") == 0 {

@@ -40,7 +40,7 @@ func (h *Hub) connect(
 	client.Networks, client.Redirect, client.MaxBody = d.HTTP.Networks, nil, 0
 	over := client.HTTP()
 	closeIdle = over.CloseIdleConnections
-	over.Transport = &carrier{next: over.Transport, http: *d.HTTP, tokens: t}
+	over.Transport = newCarrier(over.Transport, *d.HTTP, t)
 	transport := &sdk.StreamableClientTransport{
 		Endpoint: d.HTTP.URL, HTTPClient: over, MaxRetries: maxRetries, MaxEventSize: maxEvent,
 	}
@@ -59,6 +59,17 @@ type carrier struct {
 	next   http.RoundTripper
 	http   mcp.HTTP
 	tokens *tokens
+	beside chan struct{} // a place for each message under way that is no request of ours
+}
+
+// maxBeside bounds the messages to a server that are under way beside requests: answers to what it asks. Those beyond
+// are not sent.
+const maxBeside = 32
+
+var errBeside = errors.New("the server does not take what it is told")
+
+func newCarrier(next http.RoundTripper, h mcp.HTTP, t *tokens) *carrier {
+	return &carrier{next: next, http: h, tokens: t, beside: make(chan struct{}, maxBeside)}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -121,8 +132,16 @@ func (c *carrier) once(req *http.Request) (res *http.Response, token string, err
 const headTimeout = 10 * time.Second
 
 func (c *carrier) begin(req *http.Request) (*http.Response, error) {
-	if req.Method == http.MethodPost {
+	switch requested := mcpclient.Requested(req.Context()); {
+	case requested && req.Method == http.MethodPost:
 		return c.next.RoundTrip(req)
+	case !requested:
+		select {
+		case c.beside <- struct{}{}:
+			defer func() { <-c.beside }()
+		default:
+			return nil, errBeside
+		}
 	}
 	ctx, cancel := context.WithCancel(req.Context())
 	late := time.AfterFunc(headTimeout, cancel)

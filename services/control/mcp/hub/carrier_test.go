@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/egress"
+	"github.com/pawl-dev/pawl/services/control/mcp"
 )
 
 // endless answers every request with short lines for ever.
@@ -31,10 +32,39 @@ func (endless) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// A server that asks a lot, and takes no answers, costs few connections, for a short time.
+func TestAServerThatTakesNoAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := &silent{}
+		c := newCarrier(server, mcp.HTTP{}, nil)
+		begun, ended := time.Now(), make(chan error, 1000)
+		for range cap(ended) {
+			go func() {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://a.test/", http.NoBody)
+				if err == nil {
+					_, err = c.RoundTrip(req)
+				}
+				ended <- err
+			}()
+		}
+		synctest.Wait()
+		refused := len(ended)
+		for range cap(ended) {
+			if err := <-ended; err == nil {
+				t.Error("a message was taken")
+			}
+		}
+		took := time.Since(begun)
+		if server.asked.Load() != maxBeside || refused != cap(ended)-maxBeside || took != headTimeout {
+			t.Errorf("%d are under way, %d refused, the last has ended after %s", server.asked.Load(), refused, took)
+		}
+	})
+}
+
 // What a server answers without end is cut, or, where it may be long, read slowly.
 func TestAnswersWithoutEnd(t *testing.T) {
 	body := func(e endless) io.ReadCloser {
-		c := &carrier{next: e}
+		c := newCarrier(e, mcp.HTTP{}, nil)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://a.test/", http.NoBody)
 		if err != nil {
 			t.Fatal(err)

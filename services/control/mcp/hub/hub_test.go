@@ -686,7 +686,16 @@ func TestASessionThatIsWornIsReplaced(t *testing.T) {
 				URI: req.Params.URI, Text: strings.Repeat("x", 1000),
 			}}}, nil
 		})
+	begun, end := make(chan struct{}), make(chan struct{})
+	r.add("wait", func(context.Context, *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
+		close(begun)
+		<-end
+		return &sdk.CallToolResult{Content: []sdk.Content{&sdk.TextContent{Text: "done"}}}, nil
+	})
 	set, _ := r.offer("t", r.definition(plain))
+	under := make(chan tool.Result)
+	go func() { under <- call(t, set, "mcp__srv__wait", `{}`) }()
+	<-begun
 	for n := range 4 {
 		if res := call(t, set, "mcp__srv__read_resource", fmt.Sprintf(`{"uri": "mem:///%d"}`, n)); res.IsError {
 			t.Fatal(res.Text)
@@ -694,6 +703,10 @@ func TestASessionThatIsWornIsReplaced(t *testing.T) {
 	}
 	if n := r.count("server/discover"); n != 2 {
 		t.Errorf("%d sessions", n)
+	}
+	close(end)
+	if res := <-under; res.Text != "done" {
+		t.Errorf("a call under way came to %q", res.Text)
 	}
 }
 
