@@ -179,12 +179,11 @@ func (f fetcher) get(ctx context.Context, u *url.URL) (Page, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(res.Body, small))
 	if err == nil && len(body) == small {
-		select {
-		case f.large <- struct{}{}:
-			defer func() { <-f.large }()
-		case <-ctx.Done():
-			return Page{}, errBusy
+		leave, busy := f.room(ctx)
+		if busy != nil {
+			return Page{}, busy
 		}
+		defer leave()
 		var rest []byte
 		rest, err = io.ReadAll(res.Body)
 		body = append(body, rest...)
@@ -196,6 +195,16 @@ func (f fetcher) get(ctx context.Context, u *url.URL) (Page, error) {
 		return Page{}, err
 	}
 	return p.read(body, res.Header.Get("Content-Type"))
+}
+
+// room waits until one more large page may be read.
+func (f fetcher) room(ctx context.Context) (leave func(), err error) {
+	select {
+	case f.large <- struct{}{}:
+		return func() { <-f.large }, nil
+	case <-ctx.Done():
+		return nil, errBusy
+	}
 }
 
 // read makes of a body what can be shown of it.

@@ -314,26 +314,36 @@ func TestLargePagesAreReadAFewAtATime(t *testing.T) {
 		size := map[string]int{"/small": 1000, "/large": 3 * small}[r.URL.Path]
 		_, _ = rw.Write(bytes.Repeat([]byte("x"), size))
 	}, "a.test")
-	get := func(path string, patience time.Duration) (int, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		defer cancel()
-		p, err := w.from.get(ctx, &url.URL{Scheme: "http", Host: "a.test", Path: path})
-		return p.Total, err
+	get := func(path string) int {
+		p, err := w.from.get(t.Context(), &url.URL{Scheme: "http", Host: "a.test", Path: path})
+		if err != nil {
+			t.Error(err)
+		}
+		return p.Total
 	}
 	for range maxLarge {
-		w.from.large <- struct{}{}
+		if _, err := w.from.room(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if _, err := get("/large", 50*time.Millisecond); !errors.Is(err, errBusy) {
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := w.from.room(over); !errors.Is(err, errBusy) {
 		t.Errorf("one more: %v", err)
 	}
-	if n, err := get("/small", time.Minute); n != 1000 || err != nil {
-		t.Errorf("a small one: %d bytes, %v", n, err)
+	if n := get("/small"); n != 1000 {
+		t.Errorf("a small one has %d bytes", n)
+	}
+	large := make(chan int)
+	go func() { large <- get("/large") }()
+	select {
+	case <-large:
+		t.Error("a large one did not wait")
+	case <-time.After(100 * time.Millisecond):
 	}
 	<-w.from.large
-	for range 2 {
-		if n, err := get("/large", time.Minute); n != 3*small || err != nil {
-			t.Errorf("a large one when there is room: %d bytes, %v", n, err)
-		}
+	if n := <-large; n != 3*small || len(w.from.large) != maxLarge-1 {
+		t.Errorf("it has %d bytes, and %d are read", n, len(w.from.large))
 	}
 }
 

@@ -236,30 +236,6 @@ func TestAFloodOfChanges(t *testing.T) {
 	})
 }
 
-// What is kept of lists is bounded, in bytes. The list that was not looked at for the longest time goes.
-func TestLargeListsAreForgotten(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := &fleet{tools: `{"name": "one", "inputSchema": {"type": "object"}, "description": "` +
-			strings.Repeat("d", 4<<20) + `"}`}
-		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
-		of := offer(t, "command: run")
-		ask := func(executor string) (asked bool) {
-			before := len(f.asked)
-			of.Executor = executor
-			gather(t, s, of)
-			time.Sleep(time.Millisecond)
-			return len(f.asked) > before
-		}
-		for i := range 20 {
-			ask("x" + strconv.Itoa(i))
-			ask("x0")
-		}
-		if ask("x0") || ask("x19") || !ask("x1") {
-			t.Error("the lists that were looked at last are not those that are kept")
-		}
-	})
-}
-
 // The version of a source is compared: it is the same as long as nothing changes, whichever executor may be chosen.
 func TestTheVersionOfAServerOnSeveralExecutors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
