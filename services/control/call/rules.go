@@ -43,6 +43,7 @@ type Situation struct {
 	Connection int64
 	Epoch      int64  // of the lane
 	Bound      string // the executor that has the session's files, "" for none
+	Demands    string // the tool that its executor has to offer, "" for none
 
 	Complete bool          // with Watch.Ended: all of its output was taken, or will never come
 	Stopped  time.Time     // since when its loop is to end; zero while it goes on
@@ -360,6 +361,9 @@ func awayTooLong(s *Situation) Action {
 
 func unavailable(s *Situation) Action {
 	who := "no executor for this agent was"
+	if s.Demands != "" {
+		who = "no executor that offers " + s.Demands + " to this agent was"
+	}
 	if at := cmp.Or(s.Call.Executor, s.Bound); at != "" {
 		who = fmt.Sprintf("executor %s, which has this session's files, was not", at)
 	}

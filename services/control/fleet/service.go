@@ -6,8 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // Service places workspaces and knows the executors that are connected to this replica. All methods may be called
@@ -35,6 +33,9 @@ type Wanted struct {
 	Labels   map[string]string // all must match
 	Builtin  string            // preferred when no labels are wanted: the executor inside this process
 	Tools    []string          // that it had better offer: of those that fit, one that offers the most of them
+	// Needs are tools that it must offer some of, unless the workspace is bound: those that calls are about to be made
+	// of. One that offers the most of them goes before all others.
+	Needs []string
 	// Roughly says that a second old will do, as for what a prompt tells of its surroundings: executors that are
 	// connected to other replicas may have come or gone since.
 	Roughly bool
@@ -93,8 +94,8 @@ func (s *Service) seen(e Executor, here string) Executor {
 
 // Place chooses where a workspace's calls go: where it is bound, which must have the wanted labels still, because with
 // the calls go the secrets of the agent; else, among the connected executors that serve the tenant, have all wanted
-// labels and take new work, one that offers the most of the wanted tools, then the built-in one, then one that is
-// connected here, then the least loaded. ok is false when there is none now.
+// labels, offer what is needed and take new work, one that offers the most of the wanted tools, then the built-in one,
+// then one that is connected here, then the least loaded. ok is false when there is none now.
 func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
 		e, err = s.Find(ctx, w.Executor)
@@ -114,40 +115,27 @@ func (s *Service) Place(ctx context.Context, w Wanted) (e Executor, ok bool, err
 	return e, ok, nil
 }
 
-// Offering finds an executor from which a workspace would have a tool: where it is bound, connected or not; else one
-// that serves the tenant and has all wanted labels. One that is away, or takes no new work, counts only as long as
-// Place finds none at all: calls wait for it then. Otherwise they would go to one that does not have the tool, and stay
-// there.
-// Without such a one it is what the workspace is bound to, if it is, and ok is false.
-func (s *Service) Offering(ctx context.Context, w Wanted, name string) (e Executor, offer tool.Offered, ok bool,
-	err error,
-) {
+// Offering is the executor whose tools a workspace has: where it is bound, connected or not; else the one that Place
+// would choose now. While Place finds none it is one that calls would wait for: one that is away, or takes no new work,
+// and offers the most of the wanted tools. ok is false when there is none either. All tools are those of one executor,
+// because a workspace is at one: of others' tools no call could be made.
+func (s *Service) Offering(ctx context.Context, w Wanted) (e Executor, ok bool, err error) {
 	if w.Executor != "" {
-		if e, err = s.Find(ctx, w.Executor); err == nil {
-			offer, ok = e.Offers(name)
-		}
-		return e, offer, ok, err
+		e, err = s.Find(ctx, w.Executor)
+		return e, err == nil, err
 	}
 	all, err := s.list(ctx, w)
 	if err != nil {
-		return e, offer, false, err
+		return e, false, err
 	}
-	here := func(e Executor) bool { _, here := s.Local(e.ID); return here }
 	all = slices.DeleteFunc(all, func(e Executor) bool {
 		return !e.Serves(w.Tenant, s.SharedNone) || !e.Has(w.Labels)
 	})
-	_, placed := choose(slices.Clone(all), w, here)
-	all = slices.DeleteFunc(all, func(e Executor) bool { _, offers := e.Offers(name); return !offers })
-	switch {
-	case placed:
-		e, ok = choose(all, w, here)
-	case len(all) > 0:
-		e, ok = all[0], true
+	here := func(e Executor) bool { _, here := s.Local(e.ID); return here }
+	if e, ok = choose(slices.Clone(all), w, here); ok || len(all) == 0 {
+		return e, ok, nil
 	}
-	if ok {
-		offer, ok = e.Offers(name)
-	}
-	return e, offer, ok, nil
+	return slices.MaxFunc(all, func(a, b Executor) int { return a.offersOf(w.Tools) - b.offersOf(w.Tools) }), true, nil
 }
 
 func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
@@ -170,7 +158,7 @@ func (s *Service) list(ctx context.Context, w Wanted) ([]Executor, error) {
 // choose is the pure part of Place. all is not to be used any more.
 func choose(all []Executor, w Wanted, here func(Executor) bool) (Executor, bool) {
 	fit := slices.DeleteFunc(all, func(e Executor) bool {
-		return !e.Connected() || e.Draining || !e.Has(w.Labels)
+		return !e.Connected() || e.Draining || !e.Has(w.Labels) || len(w.Needs) > 0 && e.offersOf(w.Needs) == 0
 	})
 	if len(fit) == 0 {
 		return Executor{}, false
@@ -186,8 +174,8 @@ func choose(all []Executor, w Wanted, here func(Executor) bool) (Executor, bool)
 	}
 	builtin := func(e Executor) bool { return len(w.Labels) == 0 && w.Builtin != "" && e.ID == w.Builtin }
 	return slices.MinFunc(fit, func(a, b Executor) int {
-		better := cmp.Or(b.offersOf(w.Tools)-a.offersOf(w.Tools), first(builtin(a), builtin(b)),
-			first(here(a), here(b)))
+		better := cmp.Or(b.offersOf(w.Needs)-a.offersOf(w.Needs), b.offersOf(w.Tools)-a.offersOf(w.Tools),
+			first(builtin(a), builtin(b)), first(here(a), here(b)))
 		if better != 0 {
 			return better
 		}

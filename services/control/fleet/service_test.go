@@ -197,13 +197,40 @@ func TestOffering(t *testing.T) {
 		{"mail", Wanted{Executor: "here"}, ""},
 		{"nobody's", Wanted{}, ""},
 	} {
-		e, o, ok, err := s.Offering(t.Context(), c.w, c.name)
+		c.w.Tools = []string{c.name}
+		e, ok, err := s.Offering(t.Context(), c.w)
+		o, offers := e.Offers(c.name)
+		ok = ok && offers
 		if err != nil || ok != (c.of != "") || ok && (e.ID != c.of || o.Name != c.name || o.Description != "of "+c.of) {
 			t.Errorf("%s for %+v: %q of %s, %v", c.name, c.w, o.Name, e.ID, err)
 		}
 	}
-	if _, _, _, err := s.Offering(t.Context(), Wanted{Executor: "gone"}, "cad"); !errors.Is(err, ErrNotFound) {
+	if _, _, err := s.Offering(t.Context(), Wanted{Executor: "gone"}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an executor that is gone: %v", err)
+	}
+}
+
+// Of executors that offer equally many of an agent's tools one is chosen for all of them, and for calls one that has
+// what is called.
+func TestToolsOfSeveralExecutors(t *testing.T) {
+	t.Parallel()
+	busy := offering("busy", "other", "cad")
+	busy.Running = busy.Slots
+	s := NewService(store{all: []Executor{busy, offering("idle", "other", "mail")}}, nobody)
+	w := Wanted{Tools: []string{"cad", "mail"}}
+	e, ok, err := s.Offering(t.Context(), w)
+	if err != nil || !ok || e.ID != "idle" {
+		t.Errorf("the tools are those of %q, %v", e.ID, err)
+	}
+	for need, want := range map[string]string{"cad": "busy", "mail": "idle", "none": ""} {
+		w.Needs = []string{need}
+		if e, ok, err := s.Place(t.Context(), w); err != nil || ok != (want != "") || ok && e.ID != want {
+			t.Errorf("for a call of %s: %q, %v", need, e.ID, err)
+		}
+	}
+	w.Executor = "idle"
+	if e, ok, err := s.Place(t.Context(), w); err != nil || !ok || e.ID != "idle" {
+		t.Errorf("a workspace that is bound: %q, %v", e.ID, err)
 	}
 }
 

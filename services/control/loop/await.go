@@ -338,6 +338,7 @@ func (l *loop) situation(
 	s := call.Situation{
 		Call: c.Call, Said: said, Epoch: l.tree.owner.Fence().Epoch, Complete: c.complete(), Stopped: l.end.since,
 		Grace: l.tree.deps.DisconnectGrace, Bound: l.tree.bound(), Now: time.Now(), Gated: c.gate != nil,
+		Demands:   l.demands(c.Call),
 		Connected: said != nil, Connection: c.watch.Connection, // what speaks is there
 	}
 	if said == nil && c.Executor != "" {

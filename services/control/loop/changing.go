@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/event"
 )
@@ -13,13 +12,14 @@ import (
 // version is another one.
 type Changing interface {
 	Source
-	// Version changes when what Tools would return may have changed. It does not wait.
-	Version(of Offer) string
+	// Version changes when what Tools would return may have changed; it is never "". known is false while nobody can
+	// say, as when an executor is away: what was offered stands. It does not wait for executors and servers.
+	Version(ctx context.Context, of Offer) (version string, known bool, err error)
 }
 
 // supply is what a loop has been offered, and what not.
 type supply struct {
-	version string   // of the sources that change
+	version []string // of the sources that change
 	missing []string // what cannot be offered and why
 	told    bool     // those who watch have been told of it
 }
@@ -31,28 +31,43 @@ func (l *loop) asOffer() Offer {
 	}
 }
 
-// versions are those of all sources that change.
-func (r *Runner) versions(of Offer) string {
-	var all strings.Builder
+// versions are those of all sources that change. Of one that cannot say it is the one before, "" for none.
+func (r *Runner) versions(ctx context.Context, of Offer, before []string) (all []string, err error) {
 	for _, source := range r.deps.Sources {
-		if s, ok := source.(Changing); ok {
-			fmt.Fprintf(&all, "%q", s.Version(of))
+		s, ok := source.(Changing)
+		if !ok {
+			continue
+		}
+		version, known, err := s.Version(ctx, of)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("looking for changes of a loop's tools: %w", err)
+		case known:
+			all = append(all, version)
+		case len(all) < len(before):
+			all = append(all, before[len(all)])
+		default:
+			all = append(all, "")
 		}
 	}
-	return all.String()
+	return all, nil
 }
 
 // refreshTools gathers what the loop is offered anew if that may have changed since, and says what has. It is called
 // between turns: the calls of a turn are those of the tools that its model was told of.
 func (l *loop) refreshTools(ctx context.Context) error {
-	before, was := l.as.tools.Names(), l.as.supply
-	if l.tree.versions(l.asOffer()) != was.version {
+	before, was := l.as.tools.Callable(), l.as.supply
+	version, err := l.tree.versions(ctx, l.asOffer(), was.version)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(version, was.version) {
 		if err := l.offerTools(ctx); err != nil || l.end.stop != nil {
 			return err
 		}
 	}
 	change := event.Tools{}
-	after := l.as.tools.Names()
+	after := l.as.tools.Callable()
 	for _, name := range after {
 		if !slices.Contains(before, name) {
 			change.Added = append(change.Added, name)

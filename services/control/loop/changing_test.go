@@ -20,6 +20,7 @@ import (
 type changing struct {
 	mu      sync.Mutex
 	version int
+	unknown bool
 	asked   int
 	tools   []*tool.Tool
 	missing string
@@ -42,10 +43,10 @@ func (c *changing) Tools(_ context.Context, of loop.Offer) ([]*tool.Tool, error)
 	return c.tools, nil
 }
 
-func (c *changing) Version(loop.Offer) string {
+func (c *changing) Version(context.Context, loop.Offer) (string, bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strconv.Itoa(c.version)
+	return strconv.Itoa(c.version), !c.unknown, nil
 }
 
 // Tools come and go between turns, and only when their source says so. Those who watch are told, without secrets.
@@ -83,6 +84,30 @@ func TestToolsThatChangeBetweenTurns(t *testing.T) {
 		}
 		if source.asked != 2 {
 			t.Errorf("the source was asked %d times", source.asked)
+		}
+	})
+}
+
+// While a source cannot say whether its tools have changed, what was offered stands.
+func TestToolsOfASourceThatCannotSay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source := &changing{}
+		source.set([]*tool.Tool{define(t, spec("late", tool.Pure))}, "")
+		b := newBench(t, pinging())
+		b.die()
+		ran := 0
+		b.sources = append(loop.Sources(), function(t, tool.Pure, func(context.Context, tool.Call) (tool.Reply, error) {
+			source.mu.Lock()
+			defer source.mu.Unlock()
+			if ran++; ran < 3 {
+				source.unknown, source.version = ran == 1, source.version+1
+			}
+			return tool.Answer{Text: "pong"}, nil
+		}), source)
+		b.start(pinging())
+		sub := b.wait(b.submit("s", askPing+"\n"+askPing+"\n"+askPing).ID)
+		if sub.Outcome != lane.Completed || source.asked != 2 {
+			t.Errorf("settled %s: %s; asked %d times", sub.Outcome, sub.Message, source.asked)
 		}
 	})
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
@@ -58,9 +57,8 @@ type Definitions interface {
 type Fleet interface {
 	Place(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error)
 	Find(ctx context.Context, id string) (fleet.Executor, error)
-	// Offering finds an executor from which a workspace would have a tool. Without one it is what the workspace is
-	// bound to, and ok is false.
-	Offering(ctx context.Context, w fleet.Wanted, name string) (e fleet.Executor, o tool.Offered, ok bool, err error)
+	// Offering is the executor whose tools a workspace has, or would have; ok is false when there is none.
+	Offering(ctx context.Context, w fleet.Wanted) (e fleet.Executor, ok bool, err error)
 	// Local returns an executor that is connected to this replica.
 	Local(id string) (fleet.Executor, bool)
 }

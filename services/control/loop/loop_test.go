@@ -74,24 +74,23 @@ func (e *executor) info() fleet.Executor {
 	return x
 }
 
-func (e *executor) Place(context.Context, fleet.Wanted) (fleet.Executor, bool, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.info(), !e.away, nil
-}
-
-// Offering implements loop.Fleet.
-func (e *executor) Offering(_ context.Context, w fleet.Wanted, name string) (
-	fleet.Executor, tool.Offered, bool, error,
-) {
+func (e *executor) Place(_ context.Context, w fleet.Wanted) (fleet.Executor, bool, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := e.info()
-	if w.Executor != "" && w.Executor != x.ID {
-		return x, tool.Offered{}, false, nil
+	fits := len(w.Needs) == 0 || w.Executor != ""
+	for _, name := range w.Needs {
+		_, offers := x.Offers(name)
+		fits = fits || offers
 	}
-	o, ok := x.Offers(name)
-	return x, o, ok, nil
+	return x, !e.away && fits, nil
+}
+
+// Offering implements loop.Fleet.
+func (e *executor) Offering(context.Context, fleet.Wanted) (fleet.Executor, bool, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.info(), true, nil
 }
 
 // TryDispatch implements loop.Slots.

@@ -2,11 +2,14 @@ package loop
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
@@ -18,20 +21,35 @@ type offered struct {
 	builtin string
 }
 
-func (o offered) Tools(ctx context.Context, of Offer) (tools []*tool.Tool, err error) {
-	w := fleet.Wanted{
-		Tenant: of.Loop.Key.Tenant, Executor: of.Executor, Builtin: o.builtin, Roughly: true,
-		Tools: of.Definition.Offered(),
-	}
-	if s := of.Definition.Sandbox; s.Kind == agent.SandboxExecutor {
-		w.Labels = s.Labels
-	}
-	for _, entry := range of.Definition.Tools {
-		name, isOffered := strings.CutPrefix(entry, agent.Offered)
-		if !isOffered {
-			continue
+var _ Changing = offered{}
+
+// named are the tools of executors that an agent names.
+func named(d agent.Definition) (names []string) {
+	for _, entry := range d.Tools {
+		if name, ok := strings.CutPrefix(entry, agent.Offered); ok {
+			names = append(names, name)
 		}
-		t, err := o.find(ctx, w, name)
+	}
+	return names
+}
+
+func (o offered) Tools(ctx context.Context, of Offer) (tools []*tool.Tool, err error) {
+	names := named(of.Definition)
+	if len(names) == 0 {
+		return nil, nil
+	}
+	e, absent, err := o.executor(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		var t *tool.Tool
+		if offer, ok := e.Offers(name); ok {
+			t, err = offer.Tool("executor " + e.ID)
+		} else {
+			of.Miss("tool " + name + " cannot be called: " + absent)
+			t, err = tool.Absent(name, absent)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -40,17 +58,85 @@ func (o offered) Tools(ctx context.Context, of Offer) (tools []*tool.Tool, err e
 	return tools, nil
 }
 
-func (o offered) find(ctx context.Context, w fleet.Wanted, name string) (*tool.Tool, error) {
-	e, offer, ok, err := o.fleet.Offering(ctx, w, name)
+// executor is the one whose tools the loop has, and why it has not those that this one does not offer.
+func (o offered) executor(ctx context.Context, of Offer) (e fleet.Executor, absent string, err error) {
+	w := fleet.Wanted{
+		Tenant: of.Loop.Key.Tenant, Executor: of.Executor, Builtin: o.builtin, Roughly: true,
+		Tools: of.Definition.Offered(),
+	}
+	if s := of.Definition.Sandbox; s.Kind == agent.SandboxExecutor {
+		w.Labels = s.Labels
+	}
+	e, ok, err := o.fleet.Offering(ctx, w)
 	switch {
 	case errors.Is(err, fleet.ErrNotFound):
-		return tool.Absent(name, fmt.Sprintf("the executor of this session, %s, is not there any more.", w.Executor))
+		return e, fmt.Sprintf("the executor of this session, %s, is not there any more.", w.Executor), nil
 	case err != nil:
-		return nil, fmt.Errorf("finding an executor that offers %s: %w", name, err)
-	case ok:
-		return offer.Tool("executor " + e.ID)
+		return e, "", fmt.Errorf("finding an executor that offers tools: %w", err)
 	case w.Executor != "":
-		return tool.Absent(name, fmt.Sprintf("the executor of this session, %s, does not offer it.", w.Executor))
+		absent = fmt.Sprintf("the executor of this session, %s, does not offer it.", w.Executor)
+	case ok && slices.ContainsFunc(w.Tools, func(name string) bool { _, offers := e.Offers(name); return offers }):
+		absent = fmt.Sprintf("the executor that this session would get, %s, does not offer it.", e.ID)
+	default:
+		absent = "no executor that this agent can have offers it."
 	}
-	return tool.Absent(name, "no executor that this agent can have offers it.")
+	return e, absent, nil
+}
+
+// Version implements Changing.
+func (o offered) Version(ctx context.Context, of Offer) (version string, known bool, err error) {
+	names := named(of.Definition)
+	if len(names) == 0 {
+		return "", true, nil
+	}
+	e, absent, err := o.executor(ctx, of)
+	if err != nil {
+		return "", false, err
+	}
+	offers := []tool.Offered{}
+	for _, name := range names {
+		if offer, ok := e.Offers(name); ok {
+			offers = append(offers, offer)
+		}
+	}
+	if len(offers) == len(names) {
+		absent = "" // it is told of none
+	}
+	body, err := json.Marshal(offers)
+	return absent + string(body), true, err
+}
+
+// demands is the tool that an executor has to offer for a call, "" for a call that any executor can carry out.
+func (l *loop) demands(c call.Call) string {
+	if slices.Contains(l.as.def.Tools, agent.Offered+c.Tool) {
+		return c.Tool
+	}
+	return ""
+}
+
+// demanded are the tools that some calls demand, and whether there are calls that demand none.
+func (l *loop) demanded(calls []call.Call) (names []string, others bool) {
+	for _, c := range calls {
+		switch name := l.demands(c); {
+		case c.Kind != uint8(tool.KindExecutor) || c.Approval != "":
+		case name == "":
+			others = true
+		default:
+			names = append(names, name)
+		}
+	}
+	return names, others
+}
+
+// has reports whether an executor has what a call demands.
+func (l *loop) has(e fleet.Executor, c call.Call) bool {
+	name := l.demands(c)
+	_, offers := e.Offers(name)
+	return name == "" || offers
+}
+
+// notOffered is what a model hears of a call whose tool the executor of the session does not offer any more.
+func notOffered(e fleet.Executor, name string) tool.Failure {
+	return tool.Failure{Reason: "TOOL_NOT_OFFERED", Message: fmt.Sprintf("The call was not made, and nothing has "+
+		"happened: the executor of this session, %s, does not offer %s any more.", e.ID, name)}
 }

@@ -1,13 +1,19 @@
 package loop_test
 
 import (
+	"context"
+	"iter"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
+	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
@@ -95,6 +101,103 @@ func TestACallOutlivesTheOfferOfItsTool(t *testing.T) {
 				got := b.wait(sub.ID)
 				if got.Outcome != lane.Completed || !strings.Contains(got.Text, c.want) {
 					t.Errorf("settled %s %s: %q", got.Outcome, got.Message, got.Text)
+				}
+			})
+		})
+	}
+}
+
+// changes are what watchers of a session are told of its tools.
+func (b *bench) changes(session string) (all []event.Tools) {
+	for _, e := range b.stream(session) {
+		if e.Type == event.ToolsChanged {
+			all = append(all, *e.Tools)
+		}
+	}
+	return all
+}
+
+// A tool that is offered only later can be called from the next turn on, and watchers are told.
+func TestAToolThatIsOfferedLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, offering())
+		b.executor.on = func(o *call.Order) tool.Reply {
+			if _, ok := o.Request.(tool.CallTool); !ok {
+				b.executor.tools = cad(tool.Pure) // it says Hello again
+			}
+			return drawing(o)
+		}
+		sub := b.wait(b.submit("s", `tool cad: {"n": 1}`+"\necho 1\n"+`tool cad: {"n": 2}`).ID)
+		if sub.Outcome != lane.Completed || !strings.Contains(sub.Text, `drew {"n":2}`) {
+			t.Errorf("settled %s %s: %q", sub.Outcome, sub.Message, sub.Text)
+		}
+		got := b.changes(sub.SessionID)
+		if len(got) != 2 || len(got[0].Missing) != 1 ||
+			!strings.HasPrefix(got[0].Missing[0], "tool cad cannot be called") || !slices.Equal(got[1].Added, []string{"cad"}) || got[1].Missing != nil {
+			t.Errorf("told %+v", got)
+		}
+	})
+}
+
+// leaving is a model beside which something happens as it answers.
+type leaving struct {
+	model.Model
+	leave func()
+}
+
+func (m leaving) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part, error] {
+	return func(yield func(model.Part, error) bool) {
+		for part, err := range m.Model.Stream(ctx, req) {
+			m.leave()
+			if !yield(part, err) {
+				return
+			}
+		}
+	}
+}
+
+// A call whose tool is not offered any more when it is to be placed is not made, and the model is told so.
+func TestACallWhoseToolIsGoneBeforeItIsPlaced(t *testing.T) {
+	for what, c := range map[string]struct {
+		prompts []string // before
+		leave   func(*bench)
+		want    string
+	}{
+		"the session's executor does not offer it": {
+			[]string{"echo 1"},
+			func(b *bench) { b.executor.tools = nil },
+			"The call was not made, and nothing has happened: the executor of this session, x1, does not offer cad any " +
+				"more.",
+		},
+		"nobody offers it": {
+			nil, func(b *bench) { b.executor.tools = nil },
+			"no executor that offers cad to this agent was available for 2m0s; the call was never started",
+		},
+		"its executor has left": {
+			nil, func(b *bench) { b.executor.away = true },
+			"no executor that offers cad to this agent was available for 2m0s; the call was never started",
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, offering())
+				b.executor.tools, b.executor.on = cad(tool.AtMostOnce), drawing
+				for _, p := range c.prompts {
+					b.wait(b.submit("s", p).ID)
+				}
+				b.die()
+				b.model = leaving{offline.New(), func() {
+					b.executor.mu.Lock()
+					defer b.executor.mu.Unlock()
+					c.leave(b)
+				}}
+				b.start(offering())
+				got := b.wait(b.submit("s", `tool cad: {"n": 1}`).ID)
+				if got.Outcome != lane.Completed || !strings.Contains(got.Text, c.want) {
+					t.Errorf("settled %s %s: %q", got.Outcome, got.Message, got.Text)
+				}
+				if len(b.executor.known) > len(c.prompts) {
+					t.Error("the executor was asked for it")
 				}
 			})
 		})

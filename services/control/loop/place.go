@@ -17,6 +17,7 @@ import (
 func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (waits string, err error) {
 	var e fleet.Executor
 	var ok, looked bool
+	needs, others := l.demanded(s.Calls)
 	for i := range s.Calls {
 		c := &s.Calls[i]
 		s.Events = append(s.Events, l.event(event.Event{Type: event.ToolStarted, Call: started(*c)}))
@@ -28,10 +29,16 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 			continue
 		}
 		if !looked {
-			if e, ok, err = l.choose(ctx); err != nil && !errors.Is(err, fleet.ErrNotFound) {
+			if e, ok, err = l.choose(ctx, needs...); err == nil && !ok && others && len(needs) > 0 {
+				e, ok, err = l.choose(ctx)
+			}
+			if err != nil && !errors.Is(err, fleet.ErrNotFound) {
 				return "", fmt.Errorf("placing the workspace: %w", err)
 			}
 			looked = true
+		}
+		if ok && !l.has(e, *c) {
+			continue // the first look says so: what a call comes to is recorded
 		}
 		if ok {
 			c.Executor, with.Executor = e.ID, l.binding(e.ID)
@@ -48,9 +55,12 @@ func (l *loop) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (wai
 	return waits, nil
 }
 
-// choose finds the executor for calls. The first that a loop of the lane finds is that of all: they share the files.
-func (l *loop) choose(ctx context.Context) (fleet.Executor, bool, error) {
-	return l.chooseFor(ctx, l.wanted())
+// choose finds the executor for calls, which need some tools of it. The first that a loop of the lane finds is that of
+// all: they share the files.
+func (l *loop) choose(ctx context.Context, needs ...string) (fleet.Executor, bool, error) {
+	w := l.wanted()
+	w.Needs = needs
+	return l.chooseFor(ctx, w)
 }
 
 func (l *loop) chooseFor(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error) {
@@ -80,7 +90,11 @@ func (l *loop) moved(c *toolCall) bool {
 
 // place gives a call that is known not to run, or that may run again, an executor, and sends it.
 func (l *loop) place(ctx context.Context, c *toolCall) error {
-	e, ok, err := l.choose(ctx)
+	var needs []string
+	if name := l.demands(c.Call); name != "" {
+		needs = []string{name}
+	}
+	e, ok, err := l.choose(ctx, needs...)
 	if missing := errors.Is(err, fleet.ErrNotFound); missing || err == nil && !ok {
 		w := l.unplaced(c.watch.Made, e, !missing)
 		w.Until = c.watch.WaitsUntil(l.tree.deps.DisconnectGrace)
@@ -89,6 +103,9 @@ func (l *loop) place(ctx context.Context, c *toolCall) error {
 	}
 	if err != nil {
 		return fmt.Errorf("placing a call: %w", err)
+	}
+	if !l.has(e, c.Call) {
+		return l.conclude(ctx, c, call.Done, notOffered(e, c.Tool))
 	}
 	next := c.Call
 	next.Executor, next.Age, next.Shown = e.ID, [2]time.Duration{}, [2]int64{}

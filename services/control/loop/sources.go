@@ -145,6 +145,11 @@ func (l *loop) offerTools(ctx context.Context) error {
 	}
 	of, now := l.asOffer(), supply{}
 	of.missing = &now.missing
+	// What changes while it is asked is found by the next look.
+	version, err := l.tree.versions(ctx, of, l.as.supply.version)
+	if err != nil {
+		return err
+	}
 	tools, err := l.gather(ctx, of)
 	if errors.Is(err, tool.ErrInvalid) {
 		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
@@ -153,7 +158,7 @@ func (l *loop) offerTools(ctx context.Context) error {
 	if err != nil || l.end.stop != nil {
 		return err
 	}
-	now.version = l.tree.versions(of)
+	now.version = version
 	for i, text := range now.missing {
 		now.missing[i] = tool.Redact(text, l.as.secrets)
 	}

@@ -139,7 +139,7 @@ func Absent(name, why string) (*Tool, error) {
 		return Said{Text: "The call was not made: " + why, IsError: true}, nil
 	}
 	return Define(Spec{
-		Name: name, Safety: Pure, Source: "an executor, which is not there", How: how,
+		Name: name, Missing: true, Safety: Pure, Source: "an executor, which is not there", How: how,
 		Description: "Not available now: " + clip.Shorten(why, maxDescription),
 		Schema:      json.RawMessage(`{"type":"object"}`),
 	})

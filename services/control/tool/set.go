@@ -80,6 +80,16 @@ func (s Set) Names() []string {
 	return names
 }
 
+// Callable are the names of the tools of which calls can be made, in order: of all but those that are Missing.
+func (s Set) Callable() (names []string) {
+	for _, t := range s.tools {
+		if !t.Missing {
+			names = append(names, t.Name)
+		}
+	}
+	return names
+}
+
 // Find finds a tool; ErrUnknown, written for the model, when there is none of that name.
 func (s Set) Find(name string) (*Tool, error) {
 	for _, t := range s.tools {

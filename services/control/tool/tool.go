@@ -81,6 +81,8 @@ type Spec struct {
 	Source string // where the tool comes from, for errors: "built in", a file, a server
 	// Env are variables that commands of the tool get over the agent's, unexpanded: see agent.Env.
 	Env map[string]*string
+	// Missing is a tool that stands for one which cannot be called now, and says why.
+	Missing bool
 	// Mute is a tool whose output is nothing to look at while it runs: it is no text.
 	Mute bool
 }

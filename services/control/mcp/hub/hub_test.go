@@ -390,12 +390,12 @@ func TestAListThatChangesBetweenTurns(t *testing.T) {
 		Definition: agent.Definition{MCP: map[string]mcp.Definition{"srv": d}},
 		Loop:       lane.Loop{Key: session.Key{Tenant: "t"}},
 	}
-	before := r.hub.Version(of)
-	if again, _ := r.offer("t", d); r.hub.Version(of) != before || !model.SameTools(again.Told(), set.Told()) {
+	before := version(t, r.hub, of)
+	if again, _ := r.offer("t", d); version(t, r.hub, of) != before || !model.SameTools(again.Told(), set.Told()) {
 		t.Error("without a change the version is another one")
 	}
 	r.add("two", says("2"))
-	for r.hub.Version(of) == before { // the library tells in a moment
+	for version(t, r.hub, of) == before { // the library tells in a moment
 		call(t, set, "mcp__srv__one", `{}`)
 	}
 	after, _ := r.offer("t", d)
@@ -666,9 +666,9 @@ func TestAFloodOfChanges(t *testing.T) {
 		t.Errorf("listed %d times", n)
 	}
 	// What was not asked for then is asked for later.
-	offered := r.hub.Version(of)
+	offered := version(t, r.hub, of)
 	r.hub.Rest("t", d)
-	if r.hub.Version(of) == offered {
+	if version(t, r.hub, of) == offered {
 		t.Error("the last change is lost")
 	}
 	if set, _ = r.offer("t", d); len(set.Names()) != 13 {
@@ -775,4 +775,14 @@ func TestClientCredentials(t *testing.T) {
 	if err := h.Run(ctx); err != nil {
 		t.Error(err)
 	}
+}
+
+// version is what a source says for a loop.
+func version(t *testing.T, s loop.Changing, of loop.Offer) string {
+	t.Helper()
+	v, known, err := s.Version(t.Context(), of)
+	if err != nil || !known {
+		t.Errorf("the version is not known: %v", err)
+	}
+	return v
 }

@@ -71,12 +71,12 @@ func also(taken func(string) bool, name string) func(string) bool {
 }
 
 // Version implements loop.Changing.
-func (h *Hub) Version(of loop.Offer) string {
+func (h *Hub) Version(_ context.Context, of loop.Offer) (version string, known bool, err error) {
 	var all strings.Builder
 	for _, d := range servers(of) {
 		all.WriteString(h.version(of.Loop.Key.Tenant, d) + "\n")
 	}
-	return all.String()
+	return all.String(), true, nil
 }
 
 // way carries requests out in this process.

@@ -77,15 +77,24 @@ func servers(of loop.Offer) (all []mcp.Definition) {
 // Changed notes that a server on an executor has changed its list. One that nobody has asked for it is of no interest.
 func (s *Source) Changed(executor, server string) { s.lists.changed(place{executor, server}) }
 
-// Version implements loop.Changing.
-func (s *Source) Version(of loop.Offer) string {
+// Version implements loop.Changing. While no executor is there nobody can say: what was offered stands, and what was
+// not is looked at again when one has come.
+func (s *Source) Version(ctx context.Context, of loop.Offer) (version string, known bool, err error) {
+	wanted := servers(of)
+	if len(wanted) == 0 {
+		return "none", true, nil
+	}
+	if _, there, err := s.executors.Place(ctx, of); err != nil || !there {
+		return "", false, err
+	}
 	var all strings.Builder
-	for _, d := range servers(of) {
+	all.WriteString("at " + of.Executor + "\n") // of a workspace that is nowhere yet, any executor will do
+	for _, d := range wanted {
 		for _, line := range s.lists.versions(d.Digest(), of.Executor) {
 			all.WriteString(line + "\n")
 		}
 	}
-	return all.String()
+	return all.String(), true, nil
 }
 
 // Tools are those of the servers that the agent names.

@@ -123,10 +123,10 @@ func TestToolsOfAServerOnAnExecutor(t *testing.T) {
 			t.Errorf("asks for %+v, %v", q, asked.Refused)
 		}
 
-		before := s.Version(of)
+		before := version(t, s, of)
 		f.tools = one + "," + two
 		s.Changed("x1", of.Definition.MCP["srv"].Digest())
-		if s.Version(of) == before {
+		if version(t, s, of) == before {
 			t.Error("a change does not show")
 		}
 		if names, _ := gather(t, s, of); len(names) != 2 {
@@ -217,17 +217,17 @@ func TestAFloodOfChanges(t *testing.T) {
 				s.Changed("x1", strconv.Itoa(i))
 				s.Changed("x2", digest)
 			}
-			s.Version(of)
+			version(t, s, of)
 			gather(t, s, of)
 		}
 		if len(f.asked) != 4 {
 			t.Errorf("asked %d times by a flood", len(f.asked))
 		}
 		time.Sleep(20 * time.Second)
-		before := s.Version(of)
+		before := version(t, s, of)
 		f.tools = one + "," + two
 		s.Changed("x1", digest)
-		if s.Version(of) == before {
+		if version(t, s, of) == before {
 			t.Error("a change after the flood does not show")
 		}
 		if names, _ := gather(t, s, of); len(names) != 2 {
@@ -248,11 +248,36 @@ func TestTheVersionOfAServerOnSeveralExecutors(t *testing.T) {
 			s.Changed(of.Executor, digest)
 		}
 		of.Executor = ""
-		before := s.Version(of)
+		before := version(t, s, of)
 		for range 20 {
-			if s.Version(of) != before {
+			if version(t, s, of) != before {
 				t.Fatal("it changes although nothing else does")
 			}
+		}
+	})
+}
+
+// A loop that began while no executor was there is offered the tools when one has come, and keeps them while it is
+// away.
+func TestAnExecutorThatComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fleet{tools: one, away: true}
+		s := stdio.New(f, lookup, slog.New(slog.DiscardHandler))
+		of := offer(t, "command: run")
+		if names, _ := gather(t, s, of); len(names) != 0 {
+			t.Errorf("offered %v", names)
+		}
+		if v, known, err := s.Version(t.Context(), of); known || err != nil {
+			t.Errorf("without an executor: %q, %v", v, err)
+		}
+		f.away = false
+		there := version(t, s, of)
+		if names, _ := gather(t, s, of); there == "" || len(names) != 1 {
+			t.Errorf("offered %v, %q", names, there)
+		}
+		of.Executor = "x2"
+		if version(t, s, of) == there {
+			t.Error("a workspace that is bound elsewhere has what was listed before")
 		}
 	})
 }
@@ -311,4 +336,14 @@ func TestAnExecutorThatComesSoon(t *testing.T) {
 			t.Errorf("offered %v, missing %v", names, missing)
 		}
 	})
+}
+
+// version is what a source says for a loop.
+func version(t *testing.T, s loop.Changing, of loop.Offer) string {
+	t.Helper()
+	v, known, err := s.Version(t.Context(), of)
+	if err != nil || !known {
+		t.Errorf("the version is not known: %v", err)
+	}
+	return v
 }
