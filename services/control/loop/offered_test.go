@@ -133,7 +133,8 @@ func TestAToolThatIsOfferedLater(t *testing.T) {
 		}
 		got := b.changes(sub.SessionID)
 		if len(got) != 2 || len(got[0].Missing) != 1 ||
-			!strings.HasPrefix(got[0].Missing[0], "tool cad cannot be called") || !slices.Equal(got[1].Added, []string{"cad"}) || got[1].Missing != nil {
+			!strings.HasPrefix(got[0].Missing[0], "tool cad cannot be called") ||
+			!slices.Equal(got[1].Added, []string{"cad"}) || got[1].Missing != nil {
 			t.Errorf("told %+v", got)
 		}
 	})
@@ -166,8 +167,8 @@ func TestACallWhoseToolIsGoneBeforeItIsPlaced(t *testing.T) {
 		"the session's executor does not offer it": {
 			[]string{"echo 1"},
 			func(b *bench) { b.executor.tools = nil },
-			"The call was not made, and nothing has happened: the executor of this session, x1, does not offer cad any " +
-				"more.",
+			"The call was not made, and nothing has happened: the executor of this session, x1, does not offer cad " +
+				"any more.",
 		},
 		"nobody offers it": {
 			nil, func(b *bench) { b.executor.tools = nil },

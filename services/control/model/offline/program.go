@@ -90,7 +90,7 @@ func parseLine(line string, number int) step {
 }
 
 // skillLine is a line that asks for a skill. No command is called skill.
-var skillLine = regexp.MustCompile(`^skill ([a-z0-9-]+) *(\{.*\})?$`)
+var skillLine = regexp.MustCompile(`^skill ([a-z0-9.:-]+) *(\{.*\})?$`)
 
 // askLine is a line that asks for a call of another tool than bash.
 var askLine = regexp.MustCompile(`^(tool|task)(?: +([^\s:]+))?:(.*)$`)
