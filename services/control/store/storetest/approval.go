@@ -219,13 +219,20 @@ var approvalCases = []testCase{
 		note := h.step(0)
 		note.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
 		h.commit(t, note)
-		if got := stateOf(t, db.Second, a, approval.Withdrawn); !got.Told || got.DecidedAt.IsZero() {
-			t.Errorf("got %+v", got)
+		first := stateOf(t, db.Second, a, approval.Withdrawn)
+		if !first.Told || first.DecidedAt.IsZero() {
+			t.Errorf("got %+v", first)
 		}
 		if late := decide(t, db.Second, yes(a), false); late.State != approval.Withdrawn {
 			t.Errorf("got %+v", late)
 		}
-		h.commit(t, note) // again, as an owner does that comes after a death
+		db.Advance(time.Second)
+		twice := h.step(0) // as an owner does that comes after a death
+		twice.Noted = note.Noted
+		h.commit(t, twice)
+		if again := stateOf(t, db.Second, a, approval.Withdrawn); !again.DecidedAt.Equal(first.DecidedAt) {
+			t.Errorf("withdrawn at %v, and at %v", first.DecidedAt, again.DecidedAt)
+		}
 		h, a = asking(t, db, 0)
 		decide(t, db.Second, yes(a), true)
 		before := consistent(t, db.Store, h.session())
@@ -278,6 +285,13 @@ var approvalCases = []testCase{
 		if got := stateOf(t, db.Store, other, approval.Open); got.Told {
 			t.Errorf("got %+v", got)
 		}
+		decide(t, db.Second, yes(other), true)
+		note = h.step(0)
+		note.Noted = []approval.Note{{ID: other.ID, Withdraw: true}} // which is nothing to this lane
+		h.commit(t, note)
+		if got := stateOf(t, db.Store, other, approval.Approved); got.Told {
+			t.Errorf("got %+v", got)
+		}
 		h, a := asking(t, db, 0)
 		note = h.step(0)
 		note.Noted = []approval.Note{{ID: a.ID, Withdraw: true}}
@@ -285,6 +299,16 @@ var approvalCases = []testCase{
 		_, err := db.Store.Commit(ctx(t), note.commit())
 		refused(t, err, lane.ErrFenced)
 		stateOf(t, db.Store, a, approval.Open)
+	}},
+	{"stay open when a note withdraws nothing", func(t *testing.T, db DB) {
+		h, a := asking(t, db, 0)
+		note := h.step(0)
+		note.Noted = []approval.Note{{ID: a.ID}}
+		h.commit(t, note)
+		if got := stateOf(t, db.Second, a, approval.Open); !got.DecidedAt.IsZero() {
+			t.Errorf("got %+v", got)
+		}
+		decide(t, db.Second, yes(a), true)
 	}},
 	{"that are refused to be withdrawn concern their own loop", func(t *testing.T, db DB) {
 		h, a := asking(t, db, 0)
@@ -300,12 +324,17 @@ var approvalCases = []testCase{
 	{"are withdrawn when the head is settled from rows", func(t *testing.T, db DB) {
 		h, a := asking(t, db, 0)
 		_, other := asking(t, db, 0)
+		d, approved := h.gated(0)
+		d.Calls[0].Index = 1
+		h.commit(t, d)
+		decide(t, db.Second, yes(approved), true)
 		_, err := db.Store.End(ctx(t), h.lease.Fence, lane.Interrupted, "R", "m")
 		ok(t, err)
 		stateOf(t, db.Second, a, approval.Withdrawn)
+		stateOf(t, db.Second, approved, approval.Approved)
 		stateOf(t, db.Second, other, approval.Open)
 		h = startWithin(t, db.Store, "b", live(t, db.Store), time.Minute)
-		d, a := h.gated(0)
+		d, a = h.gated(0)
 		h.commit(t, d)
 		db.Advance(time.Minute + lane.ForceGrace)
 		_, err = db.Second.Force(ctx(t), 10)
@@ -542,7 +571,11 @@ var approvalCases = []testCase{
 		}
 		_, err = db.Store.RevokeGrant(ctx(t), a.Tenant, grants[0].ID, somebody)
 		ok(t, err)
-		db.Advance(month + time.Hour)
+		db.Advance(month - time.Hour)
+		if n := deleteAll(t, db.Second, retention.Approvals, month, 1); n != 0 {
+			t.Errorf("%d grants went too early", n)
+		}
+		db.Advance(2 * time.Hour)
 		if n := deleteAll(t, db.Second, retention.Approvals, month, 1); n != 1 {
 			t.Errorf("%d grants went", n)
 		}

@@ -142,6 +142,13 @@ var deletionCases = []testCase{
 			_, err = db.Second.Events(ctx(t), h.session(), 0, 10)
 			refused(t, err, session.ErrNotFound)
 			equal(t, "the other session", read(t, db.Store, other.session()), before)
+			asked, _, err := db.Store.ListApprovals(ctx(t), approval.Filter{
+				Tenant: session.DefaultTenant, SessionID: other.session(), Limit: 10,
+			})
+			grants, err2 := db.Store.LaneGrants(ctx(t), other.session())
+			if err != nil || err2 != nil || len(asked) != 1 || len(grants) != 1 {
+				t.Errorf("the other session's approvals: %+v, grants: %+v; %v, %v", asked, grants, err, err2)
+			}
 			got, err := db.Store.GetDeletion(ctx(t), session.DefaultTenant, d.ID)
 			ok(t, err)
 			if got.DoneAt.IsZero() || got.Key.Instance != "" || got.Key.Name != "" || got.SessionID != h.session() {
