@@ -17,8 +17,14 @@ func newCodec() codec { return codec{encoding.GetCodecV2("proto")} }
 var buffers = mem.NewTieredBufferPool(2<<10, 4<<10, 8<<10, 12<<10, 16<<10, 20<<10, 24<<10, 28<<10, 32<<10, 48<<10,
 	64<<10, 96<<10, 128<<10, 192<<10, 256<<10, 384<<10, 512<<10, 1<<20)
 
-// Marshal implements encoding.CodecV2.
+// encoded is a message that Marshal has encoded before. Its sender need not hold what it was made of.
+type encoded struct{ data mem.BufferSlice }
+
+// Marshal implements encoding.CodecV2. Of what is encoded it returns the data, once.
 func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if e, ok := v.(encoded); ok {
+		return e.data, nil
+	}
 	m, ok := v.(proto.Message)
 	size := 0
 	if ok {

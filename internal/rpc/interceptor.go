@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
@@ -120,15 +121,19 @@ func (s *serverStream) RecvMsg(m any) error { return s.in.read(m) }
 
 func (s *serverStream) Context() context.Context { return s.ctx }
 
-// SendMsg implements grpc.ServerStream. After ErrStalled the handler must return: the send that is left behind ends
-// with the stream, which nothing else can end.
+// SendMsg implements grpc.ServerStream. While a reader is waited for, nothing holds m: it is encoded before. After
+// ErrStalled the handler must return: the send that is left behind ends with the stream, which nothing else can end.
 func (s *serverStream) SendMsg(m any) error {
 	s.in.answered()
 	if !s.bounded {
 		return s.ServerStream.SendMsg(m)
 	}
+	data, err := newCodec().Marshal(m)
+	if err != nil {
+		return status.Errorf(codes.Internal, "the message could not be encoded: %v", err)
+	}
 	sent := make(chan error, 1)
-	go func() { sent <- contain.Do(func() error { return s.ServerStream.SendMsg(m) }) }()
+	go func() { sent <- contain.Do(func() error { return s.ServerStream.SendMsg(encoded{data}) }) }()
 	limit := time.NewTimer(stalled)
 	defer limit.Stop()
 	select {
