@@ -44,6 +44,7 @@ func newProject(t *testing.T, files map[string]string) (*plane, *machine) {
 // A command tool has the guarantees of a command. Its daemon is killed while it runs, before it has read its arguments:
 // it runs once, with these, and its result arrives.
 func TestACommandToolOutlivesItsDaemon(t *testing.T) {
+	t.Parallel()
 	p, m := newProject(t, map[string]string{
 		"agents/shell2.md": "---\nmodel: offline/shell\ntools: [bash, greet]\n---\n",
 		"tools/greet.yaml": `

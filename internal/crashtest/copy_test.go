@@ -69,6 +69,7 @@ func restoreDir(t *testing.T, from, to string) {
 // A data directory is set back to a backup of before the command, as a machine is that is restored. The daemon knows
 // nothing of the command then, and control knows that this proves nothing: the command is not run again.
 func TestRestoredDataDirectory(t *testing.T) {
+	t.Parallel()
 	const other, older = "it has another data directory than before", "its data directory is a copy, or an older state"
 	for name, c := range map[string]struct {
 		restart bool
@@ -82,6 +83,7 @@ func TestRestoredDataDirectory(t *testing.T) {
 	} {
 		restart := c.restart
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			url := pgtest.URL(t)
 			p := newPlane(t, url)
 			m := newMachine(t, p)
@@ -120,6 +122,7 @@ func TestRestoredDataDirectory(t *testing.T) {
 
 // A machine is cloned while its executor runs a command. The clone ends and says why, the command goes on where it is.
 func TestClonedMachine(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	sub := p.submit(command)
@@ -156,6 +159,7 @@ func TestClonedMachine(t *testing.T) {
 // Two replicas have one host name and one path for their data, as two containers have. Neither takes the other one for
 // its predecessor.
 func TestReplicasWithOnePath(t *testing.T) {
+	t.Parallel()
 	programs, err := built()
 	if err != nil {
 		t.Fatal(err)

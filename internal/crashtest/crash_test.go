@@ -8,8 +8,10 @@ import (
 
 // Crash matrix 7 and 8: control dies while a command runs, which ends while nobody is there, or after.
 func TestControlIsKilled(t *testing.T) {
+	t.Parallel()
 	for name, meanwhile := range map[string]bool{"the command ends meanwhile": true, "the command ends after": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlane(t, "")
 			m := newMachine(t, p)
 			sub := p.submit(command)
@@ -32,8 +34,10 @@ func TestControlIsKilled(t *testing.T) {
 
 // Crash matrix 14a and 15: the executor's daemon dies, its command lives on in the keeper.
 func TestExecutorIsKilled(t *testing.T) {
+	t.Parallel()
 	for name, meanwhile := range map[string]bool{"the command ends meanwhile": true, "the command ends after": false} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlane(t, "")
 			m := newMachine(t, p)
 			sub := p.submit(command)
@@ -52,6 +56,7 @@ func TestExecutorIsKilled(t *testing.T) {
 
 // A command's true result survives the death of both ends.
 func TestBothAreKilled(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	sub := p.submit(command)
@@ -68,6 +73,7 @@ func TestBothAreKilled(t *testing.T) {
 // A session that one replica admits runs on an executor that is connected to the other; when its replica dies, the
 // other goes on with the very call.
 func TestExecutorAtTheOtherReplica(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
 	m := newMachine(t, two)

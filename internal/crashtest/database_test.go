@@ -51,6 +51,7 @@ func through(t *testing.T, url string) (string, *proxy.Proxy) {
 // Crash matrix 20: a replica cannot reach Postgres any more. It stops by itself, the other one takes over when the
 // lease is over, and the executor, which finds it through one address, has kept the result.
 func TestReplicaLosesTheDatabase(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	bad, wire := through(t, url)
 	one, two := newPlane(t, bad), newPlane(t, url)
@@ -79,6 +80,7 @@ func TestReplicaLosesTheDatabase(t *testing.T) {
 
 // Crash matrix 22: Postgres ends at once and comes back, or ends every connection again and again.
 func TestPostgresRestarts(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
 	defer cancel()
 	cluster, err := pgtest.Start(ctx, pgtest.Options{})
@@ -134,6 +136,7 @@ func administer(t *testing.T, url, sql string) {
 // lanes are raised before control starts: then a call that the database knows has its true result, and one that it has
 // forgotten is ended.
 func TestFailoverThatLostCommits(t *testing.T) {
+	t.Parallel()
 	cluster, err := pgtest.Start(t.Context(), pgtest.Options{NoFsync: true})
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 
 // SIGTERM drains an executor: it ends well, its command goes on without it, and the next start brings the result.
 func TestExecutorDrains(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	sub := p.submit(command)
@@ -27,6 +28,7 @@ func TestExecutorDrains(t *testing.T) {
 // A second signal ends an executor at once, whatever it waits for: here to be rid of what a control plane that stands
 // still does not take.
 func TestSecondSignalEndsTheExecutor(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	p.submit(`echo run >> runs; until [ -e go ]; do sleep 0.05; done; seq 200000; echo end >> runs`)

@@ -143,6 +143,7 @@ func temporaries(t *testing.T, root string) []string {
 }
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	conn := p.dial()
@@ -217,6 +218,7 @@ func TestFiles(t *testing.T) {
 // A client that leaves in the middle of a write changes nothing and leaves nothing behind, nor does an executor that is
 // killed there make anybody believe that it wrote.
 func TestFilesLeftInTheMiddle(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	d := newDesk(t, p.dial(), byExecutor)
@@ -249,6 +251,7 @@ func TestFilesLeftInTheMiddle(t *testing.T) {
 
 // Files of an executor that is connected to the other replica.
 func TestFilesAtTheOtherReplica(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
 	m := newMachine(t, two)

@@ -50,8 +50,10 @@ const deserters = `echo run >> runs; (setsid sleep 1000 >/dev/null 2>&1 &); slee
 // Crash matrix 14b: the keeper dies, alone or with its daemon. Nobody knows what became of the command, and nothing of
 // it lives on.
 func TestKeeperIsKilled(t *testing.T) {
+	t.Parallel()
 	for name, both := range map[string]bool{"alone": false, "with the daemon": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			p := newPlane(t, "")
 			m := newMachine(t, p)
 			sub := p.submit(deserters)
@@ -95,6 +97,7 @@ func limit(t *testing.T, pid int, bytes uint64) {
 // Crash matrix 29: the executor's disk is full. What runs is not lost, what is new is refused and says why, and all is
 // well when there is space again.
 func TestExecutorsDiskIsFull(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	sub := p.submit(command)
@@ -118,6 +121,7 @@ func TestExecutorsDiskIsFull(t *testing.T) {
 // Crash matrix 29: control's disk is full while a command ends. Its result is committed when there is space again;
 // nobody else had to.
 func TestControlsDiskIsFull(t *testing.T) {
+	t.Parallel()
 	p := newPlane(t, "")
 	m := newMachine(t, p)
 	sub := p.submit(command)

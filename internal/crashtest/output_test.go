@@ -54,6 +54,7 @@ func (p *plane) heard(sub *pawlv1.Submission) {
 // I5: the bytes that a client sees of a command's output are the bytes that it wrote, whoever dies while it writes
 // them.
 func TestOutputSurvives(t *testing.T) {
+	t.Parallel()
 	type act func(p *plane, m *machine)
 	for name, c := range map[string]struct{ kill, start act }{
 		"control":               {func(p *plane, _ *machine) { p.kill() }, func(p *plane, _ *machine) { p.start() }},
@@ -68,6 +69,7 @@ func TestOutputSurvives(t *testing.T) {
 			", the command ends after":     false,
 		} {
 			t.Run(name+when, func(t *testing.T) {
+				t.Parallel()
 				p := newPlane(t, "")
 				m := newMachine(t, p)
 				sub := p.submit(loud)
@@ -87,6 +89,7 @@ func TestOutputSurvives(t *testing.T) {
 
 // The same through the replica that has the executor, whose peer runs the session and dies.
 func TestOutputSurvivesAtTheOtherReplica(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
 	m := newMachine(t, two)

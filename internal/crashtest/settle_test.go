@@ -63,6 +63,7 @@ func (p *plane) settledOnce(last *pawlv1.Submission) {
 // Crash matrix 24: SIGTERM hands the running submission over with its command and no attempt charged, and what waits
 // behind it.
 func TestDrainHandsOver(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
 	m := newMachine(t, two)
@@ -104,6 +105,7 @@ func onRecord(t *testing.T, url, session string) string {
 // Crash matrix 12: a replica is stopped in the middle of a turn and thaws when another has its sessions and has ended
 // what it ran. It says that it has lost them, and writes nothing of them any more.
 func TestFrozenReplica(t *testing.T) {
+	t.Parallel()
 	url := pgtest.URL(t)
 	one, two := newPlane(t, url), newPlane(t, url)
 	m := newMachine(t, two)
