@@ -22,8 +22,8 @@ build: ## the programs, into bin/
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./cmd/...
 
-# SQLite, in Go, keeps its data outside of Go's memory, where the race detector sees nothing; looking there for races made
-# it many times slower. In the environment, these flags are for the programs too that tests and chaos build.
+# SQLite keeps its data outside of Go's memory, where the race detector sees nothing, and is many times slower with it.
+# The flags are in the environment for the programs that tests and chaos build, too.
 UNCHECKED = modernc.org/sqlite/lib modernc.org/libc modernc.org/memory
 test chaos: export GOFLAGS := $(shell go env GOFLAGS) $(UNCHECKED:%=-gcflags=%=-race=false)
 

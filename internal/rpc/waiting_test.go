@@ -15,7 +15,7 @@ import (
 func TestAMessageThatWaitsIsHeldOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var made []weak.Pointer[wrapperspb.BytesValue]
-		watch := grpc.StreamDesc{StreamName: "Watch", ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error {
+		send := func(_ any, s grpc.ServerStream) error {
 			if err := s.RecvMsg(&grpc_health_v1.HealthCheckRequest{}); err != nil {
 				return err
 			}
@@ -26,7 +26,8 @@ func TestAMessageThatWaitsIsHeldOnce(t *testing.T) {
 					return err
 				}
 			}
-		}}
+		}
+		watch := grpc.StreamDesc{StreamName: "Watch", ServerStreams: true, Handler: send}
 		conn := connectTo(t, Hooks{Admit: admitAll, Log: quiet}, func(s *Server) {
 			s.RegisterService(&grpc.ServiceDesc{
 				ServiceName: "test", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{watch},
