@@ -681,7 +681,7 @@ type SubmissionServiceClient interface {
 	// submission changes nothing. The response has the submission as it is then.
 	AbortSubmission(ctx context.Context, in *AbortSubmissionRequest, opts ...grpc.CallOption) (*AbortSubmissionResponse, error)
 	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
-	// SESSION_NOT_FOUND.
+	// SESSION_NOT_FOUND, and for the conversation of a sub-agent with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
 	AbortSession(ctx context.Context, in *AbortSessionRequest, opts ...grpc.CallOption) (*AbortSessionResponse, error)
 	// Shell runs a command in the session's workspace and makes it part of the conversation. No model is asked. The
 	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The
@@ -816,7 +816,7 @@ type SubmissionServiceServer interface {
 	// submission changes nothing. The response has the submission as it is then.
 	AbortSubmission(context.Context, *AbortSubmissionRequest) (*AbortSubmissionResponse, error)
 	// AbortSession aborts every submission of a session that has not settled. It fails with NOT_FOUND, reason
-	// SESSION_NOT_FOUND.
+	// SESSION_NOT_FOUND, and for the conversation of a sub-agent with FAILED_PRECONDITION, reason SUB_AGENT_SESSION.
 	AbortSession(context.Context, *AbortSessionRequest) (*AbortSessionResponse, error)
 	// Shell runs a command in the session's workspace and makes it part of the conversation. No model is asked. The
 	// conversation gets three entries: an input that shows the command, an assistant's call of bash, and its result. The

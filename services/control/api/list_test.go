@@ -141,6 +141,10 @@ func TestSessionsOfSubAgents(t *testing.T) {
 			same.GetSession().GetParentCallId() != child.GetParentCallId() {
 			t.Errorf("the child is %v, %v, %v", child, same, err)
 		}
+		_, err = submissions.AbortSession(t.Context(), &pawlv1.AbortSessionRequest{SessionId: child.GetSessionId()})
+		if rpc.Reason(err) != "SUB_AGENT_SESSION" {
+			t.Errorf("the child is aborted: %v", err)
+		}
 		below += len(list(&pawlv1.ListSessionsRequest{ParentSessionId: child.GetSessionId()}))
 	}
 	if n := len(list(&pawlv1.ListSessionsRequest{ParentSessionId: root})); n != 2 || below != 1 {

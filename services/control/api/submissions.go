@@ -274,6 +274,9 @@ func (s *submissions) AbortSession(
 			Agent: one.Key.Agent, Instance: one.Key.Instance, Missing: session.ErrNotFound,
 		})
 	}
+	if err == nil && one.ParentID != "" {
+		err = submission.ErrSubAgent.With("a sub-agent is aborted with the session that it works for: abort that")
+	}
 	if err != nil {
 		return nil, err
 	}
