@@ -62,7 +62,7 @@ func TestAPayloadThatIsTooLarge(t *testing.T) {
 func TestAnAnswerIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := modeltest.Gemini
-		piece := w.Stream(modeltest.Turn{Text: []string{strings.Repeat("x", 8<<20)}})[1]
+		piece := modeltest.Event{Data: `{"pad":"` + strings.Repeat("x", 8<<20) + `"}`}
 		p := modeltest.Play{piece, piece, piece, piece, piece, piece, piece, piece, piece}
 		_, err := ask(t, open(t, w, modeltest.NewServer(t, p)), model.Request{})
 		if e, ok := model.AsError(err); !ok || e.Kind != model.KindProtocol || e.Retryable {
