@@ -4395,8 +4395,8 @@ func (x *ResponseRestarted) GetMessage() string {
 }
 
 // ModelWaiting says that a model call waits, and for what. It comes at once when the length of the wait is known, after
-// 15 seconds when the model is silent, after 2 seconds when tools are not known yet, and about every 15 seconds while
-// the same wait lasts. The next other event of the turn ends the wait.
+// 15 seconds when the model is silent, after half a second when tools are not known yet, and about every 15 seconds
+// while the same wait lasts. The next other event of the turn ends the wait.
 type ModelWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// FIRST_TOKEN: the provider has the request and has sent nothing of the answer. RATE_LIMIT: the provider wants all

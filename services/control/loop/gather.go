@@ -16,8 +16,9 @@ import (
 // WaitTools is why a call of the model waits until servers have listed their tools, see event.Wait.
 const WaitTools = "TOOLS"
 
-// gatherQuietly is how long tools are waited for before watchers are told.
-const gatherQuietly = 2 * time.Second
+// gatherQuietly is how long tools are waited for before watchers are told. It is less than the time after which the
+// commands take for granted that the model is waited for.
+const gatherQuietly = 400 * time.Millisecond
 
 // awaited is what sources wait for. Its methods may be called concurrently.
 type awaited struct {
