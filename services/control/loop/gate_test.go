@@ -447,7 +447,7 @@ func TestSubAgentsAreGatedByThoseAbove(t *testing.T) {
 // Parked lanes are rows only: no run, no goroutine.
 func TestManyParkedSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const n = 1000
+		const n = 300
 		b := newBench(t, ruled(askAbout()))
 		var subs []submission.Submission
 		for i := range n {
