@@ -290,6 +290,9 @@ func (p *printer) approval(e *pawlv1.Event) {
 
 // requested says that a call waits for somebody to decide, and how that is done.
 func (p *printer) requested(r *pawlv1.ApprovalRequested) {
+	if c := p.calls[r.GetCallId()]; c != nil {
+		p.went(c)
+	}
 	text := r.GetArguments() // JSON, unless it was too long and is cut
 	if args := new(structpb.Struct); protojson.Unmarshal([]byte(text), args) == nil {
 		text = what(args)

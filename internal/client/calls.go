@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -40,7 +41,7 @@ type shownCall struct {
 	tail    []string // the last lines after the head
 }
 
-// title is what a call is about: its command, its path, its pattern.
+// title is what a call is about: its command, its path, its pattern, or all of its arguments.
 func title(t *pawlv1.ToolCall) string {
 	args := t.GetArgs().GetFields()
 	var parts []string
@@ -49,21 +50,41 @@ func title(t *pawlv1.ToolCall) string {
 			parts = append(parts, v)
 		}
 	}
+	if len(parts) == 0 && len(args) > 0 {
+		return what(t.GetArgs())
+	}
 	return strings.Join(parts, " in ")
+}
+
+// callsOf are those that an answer asks for.
+func callsOf(answer *pawlv1.Entry) (calls []*pawlv1.ToolCall) {
+	for _, b := range answer.GetMessage().GetContent() {
+		if t := b.GetToolCall(); t != nil {
+			calls = append(calls, t)
+		}
+	}
+	return calls
+}
+
+// titleOf is the title of a call that the last answer of a task asks for: the first that no call has taken, as two may
+// have one id.
+func (p *printer) titleOf(task, name, providerID string) string {
+	asked := p.asked[task]
+	for i, t := range asked {
+		if t != nil && t.GetId() == providerID && t.GetName() == name {
+			asked[i] = nil
+			return title(t)
+		}
+	}
+	return ""
 }
 
 // call is what is known of a call, new if nothing is.
 func (p *printer) call(id, name, providerID string) *shownCall {
 	c := p.calls[id]
 	if c == nil {
-		c = &shownCall{name: name}
+		c = &shownCall{name: name, title: p.titleOf("", name, providerID)}
 		p.calls[id] = c
-		for i, t := range p.asked { // the first that no call has taken: two may have one id
-			if t != nil && t.GetId() == providerID && t.GetName() == name {
-				c.title, p.asked[i] = title(t), nil
-				break
-			}
-		}
 	}
 	return c
 }
@@ -84,19 +105,32 @@ func (p *printer) about(c *shownCall, how string) string {
 func (p *printer) started(t *pawlv1.ToolStarted, at time.Time) {
 	c := p.call(t.GetCallId(), t.GetName(), t.GetToolCallId())
 	*c = shownCall{name: c.name, title: c.title, began: at, whole: p.verbose}
-	if t.GetExecutorId() == "" {
-		return // why follows
+	if t.GetExecutorId() == "" { // why follows, or the control plane makes the call itself
+		p.starting = append(p.starting, c)
+		return
 	}
+	p.went(c)
 	p.note(p.about(c, " on "+t.GetExecutorId()))
 }
 
+// went takes note that enough was said of a call that was starting.
+func (p *printer) went(c *shownCall) {
+	p.starting = slices.DeleteFunc(p.starting, func(one *shownCall) bool { return one == c })
+}
+
 func (p *printer) waiting(w *pawlv1.ToolWaiting) {
+	c := p.call(w.GetCallId(), w.GetName(), w.GetToolCallId())
+	p.went(c)
 	if w.GetReason() == "APPROVAL" {
 		return // ApprovalRequested has said more
 	}
-	c := p.call(w.GetCallId(), w.GetName(), w.GetToolCallId())
 	c.waits = true
 	p.note(p.about(c, " waits"))
+	p.why(w)
+}
+
+// why says what a call waits for.
+func (p *printer) why(w *pawlv1.ToolWaiting) {
 	text := w.GetMessage() + "; waits since " + clock(w.GetSince().AsTime())
 	if w.GetUntil() != nil {
 		text += ", until " + clock(w.GetUntil().AsTime())
@@ -174,6 +208,7 @@ func (p *printer) show(lines []string) {
 // progress says how far a call is.
 func (p *printer) progress(g *pawlv1.ToolProgress) {
 	c := p.call(g.GetCallId(), g.GetName(), g.GetToolCallId())
+	p.went(c)
 	text := strconv.FormatFloat(g.GetProgress(), 'g', 6, 64)
 	if g.GetTotal() > 0 {
 		text += " of " + strconv.FormatFloat(g.GetTotal(), 'g', 6, 64)
@@ -201,6 +236,7 @@ func (p *printer) toolsChanged(t *pawlv1.ToolsChanged) {
 
 func (p *printer) finished(f *pawlv1.ToolFinished) {
 	c := p.call(f.GetCallId(), f.GetName(), f.GetToolCallId())
+	p.went(c)
 	if len(c.partial) > 0 {
 		c.take(string(c.partial))
 	}

@@ -134,6 +134,7 @@ func (f *follower) read(ctx context.Context, conn *grpc.ClientConn) error {
 			if err := f.take(ctx, conn, m); err != nil {
 				return err
 			}
+			quiet.Reset(silentFor)
 		case <-quiet.C:
 			f.p.silent()
 		case <-f.leave:
@@ -225,24 +226,29 @@ func (f *follower) queued(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.
 	if s.GetHostSubmissionId() != "" {
 		return // admitted has said it: this joins what runs, or ends it
 	}
-	f.p.note(ahead(ctx, conn, s))
+	text, something := ahead(ctx, conn, s)
+	if something {
+		f.p.note(text)
+	} else { // so that it begins at once, as a rule
+		f.p.heard, f.p.awaits = false, text
+	}
 }
 
-// ahead says what a queued submission waits for.
-func ahead(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Submission) string {
+// ahead says what a queued submission waits for, and whether that is another submission.
+func ahead(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Submission) (text string, something bool) {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
 	res, err := pawlv1.NewSubmissionServiceClient(conn).ListSubmissions(ctx,
 		&pawlv1.ListSubmissionsRequest{SessionId: s.GetSessionId(), Before: s.GetSeq()})
 	if err != nil {
-		return "[queued]" // by what, the control plane does not tell
+		return "[queued]", true // by what, the control plane does not tell
 	}
 	return behind(res.GetSubmissions(), s)
 }
 
 // behind says what is ahead of a queued submission. before is the submissions of its session that came earlier,
 // newest first.
-func behind(before []*pawlv1.Submission, s *pawlv1.Submission) string {
+func behind(before []*pawlv1.Submission, s *pawlv1.Submission) (text string, something bool) {
 	waiting := 0
 	var head *pawlv1.Submission
 	for _, b := range before {
@@ -252,12 +258,12 @@ func behind(before []*pawlv1.Submission, s *pawlv1.Submission) string {
 		}
 	}
 	if head == nil {
-		return "[queued: nothing of this session is ahead; it runs as soon as a replica takes it]"
+		return "[queued: nothing of this session is ahead; it runs as soon as a replica takes it]", false
 	}
 	state := "is first"
 	if at := head.GetStartedAt(); at != nil {
 		state = "runs since " + at.AsTime().Local().Format(time.TimeOnly)
 	}
 	return fmt.Sprintf("[queued behind %d of session %s: submission %s %s; `control abort %[3]s` ends that one]",
-		waiting, keyText(s.GetKey()), head.GetSubmissionId(), state)
+		waiting, keyText(s.GetKey()), head.GetSubmissionId(), state), true
 }

@@ -24,14 +24,18 @@ type printer struct {
 	works    string   // what is done while nothing is waited for, "" for the model's answer
 
 	submission string
-	seq        int64  // of the last event
-	heard      bool   // something that tells that the model or a call is at work
-	thinking   bool   // which was said
-	modelWait  string // why the model is waited for, which was said
-	partial    bool   // the last line on out has no end
-	sent       int    // bytes of the text of the message at hand
-	asked      []*pawlv1.ToolCall
+	seq        int64                         // of the last event
+	heard      bool                          // something that tells that the model or a call is at work
+	begun      bool                          // the submission has
+	quiet      string                        // what was said to be waited for
+	awaits     string                        // what it waits for to begin, if that is known
+	thinking   bool                          // which was said
+	modelWait  string                        // why the model is waited for, which was said
+	partial    bool                          // the last line on out has no end
+	sent       int                           // bytes of the text of the message at hand
+	asked      map[string][]*pawlv1.ToolCall // by the last answer of each task, "" for the submission's own
 	calls      map[string]*shownCall
+	starting   []*shownCall      // calls of control's own, of which nothing more was said
 	tasks      map[string]string // names of the sub-agents that work, by task
 	done       bool              // the submission has settled
 	failure    error
@@ -41,7 +45,7 @@ type printer struct {
 func newPrinter(out, err io.Writer) *printer {
 	return &printer{
 		out: out, err: err, answers: look(out), notes: look(err), calls: map[string]*shownCall{},
-		tasks: map[string]string{},
+		tasks: map[string]string{}, asked: map[string][]*pawlv1.ToolCall{},
 	}
 }
 
@@ -65,16 +69,27 @@ func (p *printer) admitted(s *pawlv1.Submission) {
 	}
 }
 
-// silent says what is waited for when nothing was said of it.
+// silent says what is waited for when nothing was said of it for a while.
 func (p *printer) silent() {
+	for _, c := range p.starting {
+		p.note(p.about(c, ""))
+	}
+	p.starting = nil
+	text := "[" + cmp.Or(p.works, "waiting for the model") + "]"
 	switch {
 	case p.heard, p.inputs:
+		return
 	case p.submission == "":
-		p.note("[the control plane has not accepted the prompt yet]")
-	default:
-		p.note("[" + cmp.Or(p.works, "waiting for the model") + "]")
+		text = "[the control plane has not accepted the prompt yet]"
+	case p.awaits != "" && !p.begun:
+		text = p.awaits
+	case !p.begun:
+		text = "[waiting for the session to begin: what its agent can use is gathered]"
 	}
-	p.heard = true
+	if text != p.quiet {
+		p.note(text)
+		p.quiet = text
+	}
 }
 
 // note writes a line about what happens.
@@ -126,6 +141,7 @@ func (p *printer) event(e *pawlv1.Event) {
 	}
 	switch v := e.GetEvent().(type) {
 	case *pawlv1.Event_Started:
+		p.begun = true
 		p.input(v.Started.GetEntry())
 		return // says nothing of what is waited for
 	case *pawlv1.Event_CompactionStarted:
@@ -183,8 +199,12 @@ func (p *printer) ofModel(e *pawlv1.Event) {
 
 // modelSwitched says that another model goes on, and why.
 func (p *printer) modelSwitched(s *pawlv1.ModelSwitched) {
-	p.note("[" + s.GetTo() + " goes on in the place of " + s.GetFrom() + ": " + s.GetMessage() + "]")
+	p.note(switched(s))
 	p.sent = 0
+}
+
+func switched(s *pawlv1.ModelSwitched) string {
+	return "[" + s.GetTo() + " goes on in the place of " + s.GetFrom() + ": " + s.GetMessage() + "]"
 }
 
 // modelWaits says why the model is waited for, once for each wait.
@@ -244,7 +264,7 @@ func (p *printer) entry(e *pawlv1.Entry) {
 	if e.GetKind() != "assistant" {
 		return
 	}
-	p.asked, p.thinking = nil, false
+	p.asked[""], p.thinking = callsOf(e), false
 	skip, whole := p.sent, ""
 	for _, b := range e.GetMessage().GetContent() {
 		text := b.GetText()
@@ -252,9 +272,6 @@ func (p *printer) entry(e *pawlv1.Entry) {
 		n := min(skip, len(text))
 		skip -= n
 		p.text(text[n:])
-		if t := b.GetToolCall(); t != nil {
-			p.asked = append(p.asked, t)
-		}
 	}
 	p.sent = 0
 	if p.answers.is {
@@ -268,7 +285,7 @@ func (p *printer) entry(e *pawlv1.Entry) {
 	case whole == "" || p.mute:
 	case p.inputs:
 		p.answer(whole + "\n")
-	case len(p.asked) > 0: // not the answer yet
+	case len(p.asked[""]) > 0: // not the answer yet
 		p.note(oneLine(whole, 200))
 	}
 }

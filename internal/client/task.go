@@ -25,8 +25,28 @@ func (p *printer) child(e *pawlv1.Event) {
 			}
 		}
 		p.note(strings.TrimSpace("[task " + name + "] " + oneLine(about, p.lineWidth())))
+		if c := p.calls[id]; c != nil {
+			p.went(c)
+		}
+	case *pawlv1.Event_Entry:
+		if e := v.Entry.GetEntry(); e.GetKind() == "assistant" {
+			p.asked[id] = callsOf(e)
+		}
 	case *pawlv1.Event_ToolStarted:
-		p.note("[task " + p.tasks[id] + "] " + v.ToolStarted.GetName())
+		t := v.ToolStarted
+		about := p.titleOf(id, t.GetName(), t.GetToolCallId())
+		p.note(strings.TrimSpace("[task " + p.tasks[id] + "] " + t.GetName() + " " + oneLine(about, p.lineWidth())))
+	case *pawlv1.Event_ToolWaiting:
+		if w := v.ToolWaiting; w.GetReason() != "APPROVAL" { // of which ApprovalRequested says more
+			p.note("[task " + p.tasks[id] + "] " + w.GetName() + " waits")
+			p.why(w)
+		}
+	case *pawlv1.Event_ModelWaiting:
+		p.modelWaits(v.ModelWaiting)
+	case *pawlv1.Event_ModelSwitched:
+		p.note("[task " + p.tasks[id] + "] " + switched(v.ModelSwitched))
+	case *pawlv1.Event_ToolsChanged:
+		p.toolsChanged(v.ToolsChanged)
 	case *pawlv1.Event_ApprovalRequested, *pawlv1.Event_ApprovalDecided:
 		p.approval(e)
 	case *pawlv1.Event_TaskFinished:
@@ -39,6 +59,7 @@ func (p *printer) child(e *pawlv1.Event) {
 		}
 		p.note(text + "]")
 		delete(p.tasks, id)
+		delete(p.asked, id)
 	}
 }
 

@@ -203,7 +203,8 @@ func (w *waiter) tell(ctx context.Context, conn *grpc.ClientConn, s *pawlv1.Subm
 	w.told = true
 	if host := s.GetHostSubmissionId(); s.GetStatus() == pawlv1.Submission_STATUS_QUEUED {
 		if host == "" || s.GetWhenBusy() != pawlv1.WhenBusy_WHEN_BUSY_STEER {
-			w.p.note(ahead(ctx, conn, s))
+			text, _ := ahead(ctx, conn, s)
+			w.p.note(text)
 		} else {
 			w.p.note("[it joins submission " + host + " at the end of its turn]")
 		}
