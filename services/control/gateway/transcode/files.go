@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/internal/errs"
@@ -51,6 +52,9 @@ func filePath(escaped string) (f fileRequest, ok bool, err error) {
 	id, err := url.PathUnescape(parts[1])
 	if err != nil || id == "" {
 		return f, false, nil
+	}
+	if !utf8.ValidString(id) {
+		return f, true, errPath.With("an id is UTF-8")
 	}
 	f.target = &pawlv1.FileTarget{Target: &pawlv1.FileTarget_SessionId{SessionId: id}}
 	if parts[0] == "executors" {

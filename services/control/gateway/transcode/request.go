@@ -2,6 +2,7 @@ package transcode
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"mime"
@@ -48,6 +49,7 @@ var (
 		"idempotencyKey differ: send one of them")
 	errOnBehalfOf = errs.New(errs.InvalidArgument, "ON_BEHALF_OF", "the header Pawl-On-Behalf-Of and the field "+
 		"onBehalfOf differ: send one of them")
+	errOnBehalfOfText = errs.New(errs.InvalidArgument, "ON_BEHALF_OF", "the header Pawl-On-Behalf-Of is not UTF-8")
 )
 
 // message is a new message of a type of pawl.v1.
@@ -141,7 +143,7 @@ func (r *Route) query(in proto.Message, u *url.URL) error {
 	}
 	for key := range values {
 		if r.body || !known(in.ProtoReflect().Descriptor(), key) {
-			return errQuery.With("there is no parameter %.64q", key)
+			return errQuery.With("there is no parameter %.64q%s", key, keyed(in.ProtoReflect().Descriptor(), key))
 		}
 	}
 	for key, all := range values {
@@ -161,6 +163,15 @@ func (r *Route) query(in proto.Message, u *url.URL) error {
 		return errQuery.With("%s", clean(err))
 	}
 	return nil
+}
+
+// keyed says how the parameters of a map are written, if the key of one that there is not begins like these.
+func keyed(d protoreflect.MessageDescriptor, key string) string {
+	name, rest, _ := strings.Cut(key, ".")
+	if f := field(d, name); f == nil || !f.IsMap() {
+		return ""
+	}
+	return fmt.Sprintf(": write %.64s[%.64s]=VALUE", name, cmp.Or(rest, "KEY"))
 }
 
 // formOf says what a parameter of the path of a field looks like, "" where nothing general can be said.
@@ -203,12 +214,16 @@ var formsOfKinds = map[protoreflect.Kind]string{
 	protoreflect.DoubleKind: "a number", protoreflect.FloatKind: "a number",
 }
 
-// known reports whether a key is the path of a field, by its names in JSON or proto.
+// known reports whether a key is the path of a field, by its names in JSON or proto. A value of a map is labels[key].
 func known(d protoreflect.MessageDescriptor, key string) bool {
 	name, rest, nested := strings.Cut(key, ".")
+	if of, item, ok := strings.Cut(key, "["); ok {
+		f := field(d, of)
+		return f != nil && f.IsMap() && strings.HasSuffix(item, "]") && item != "]"
+	}
 	f := field(d, name)
 	switch {
-	case f == nil:
+	case f == nil || f.IsMap():
 		return false
 	case nested:
 		return f.Message() != nil && known(f.Message(), rest)
@@ -243,6 +258,9 @@ func headers(in proto.Message, head http.Header) error {
 	if f, name := fields.ByName("on_behalf_of"), head.Get(OnBehalfOfHeader); f != nil && name != "" {
 		if have := m.Get(f).String(); have != "" && have != name {
 			return errOnBehalfOf
+		}
+		if !utf8.ValidString(name) {
+			return errOnBehalfOfText
 		}
 		m.Set(f, protoreflect.ValueOfString(name))
 	}

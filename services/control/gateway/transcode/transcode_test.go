@@ -293,6 +293,21 @@ func TestRefusals(t *testing.T) {
 			"POST", "/v1/approvals/x:decide", `{"verdict":"yes"}`, "", 400, "BODY_INVALID",
 			`the field verdict is one of VERDICT_APPROVE, VERDICT_DENY, not "yes"`, "",
 		},
+		"a label written otherwise": {
+			"GET", "/v1/sessions?labels.team=x", "", "", 400, "PARAMETER_INVALID", "write labels[team]=VALUE", "",
+		},
+		"a label without its key": {
+			"GET", "/v1/sessions?labels=x", "", "", 400, "PARAMETER_INVALID", "write labels[KEY]=VALUE", "",
+		},
+		"another's name that is not UTF-8": {
+			"POST", dispatch, `{"message":"x"}`, "Pawl-On-Behalf-Of: \xff", 400, "ON_BEHALF_OF", "is not UTF-8", "",
+		},
+		"a session that is not UTF-8": {
+			"GET", "/v1/sessions/%ff/files/x", "", "", 400, "PATH_INVALID", "UTF-8", "",
+		},
+		"an executor that is not UTF-8": {
+			"DELETE", "/v1/executors/%ff/files/x", "", "", 400, "PATH_INVALID", "UTF-8", "",
+		},
 		"no task": {"GET", events + "?tasks=x", "", "", 400, "TASKS", "task_id", ""},
 		"ahead":   {"GET", events + "?after=1000000", "", "", 400, "CURSOR_AHEAD", "", ""},
 	} {
@@ -318,6 +333,30 @@ func TestRefusals(t *testing.T) {
 	_, body := f.do(t, "GET", one+"/submissions", "")
 	if n := strings.Count(body, `"submissionId"`); n != 1 {
 		t.Errorf("%d submissions after all that was refused: %s", n, body)
+	}
+}
+
+// Sessions are found by their labels, which are parameters of a map.
+func TestSessionsAreListedByLabels(t *testing.T) {
+	f := serve(t, hello())
+	for name, labels := range map[string]string{"a": `{"team":"core","x.y/z":"1"}`, "b": `{"team":"core"}`} {
+		body := `{"key":{"agent":"shell","instance":"` + name + `"},"labels":` + labels + `}`
+		if res, body := f.do(t, "POST", "/v1/sessions", body); res.StatusCode != http.StatusOK {
+			t.Fatalf("%s %s", res.Status, body)
+		}
+	}
+	for query, want := range map[string]int{
+		"labels[team]=core":                     2,
+		"labels%5Bteam%5D=core":                 2,
+		"labels[team]=core&labels[x.y/z]=1":     1,
+		"labels[team]=other":                    0,
+		"labels[team]=core&agent=shell":         2,
+		"labels[team]=core&labels[nothing]=one": 0,
+	} {
+		res, body := f.do(t, "GET", "/v1/sessions?"+query, "")
+		if n := strings.Count(body, `"sessionId"`); res.StatusCode != http.StatusOK || n != want {
+			t.Errorf("%s: %s, %d sessions, want %d: %s", query, res.Status, n, want, body)
+		}
 	}
 }
 
