@@ -42,8 +42,8 @@ func TestCallsOfControlAreTold(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			var notes bytes.Buffer
 			p := newPrinter(&bytes.Buffer{}, &notes)
-			s := c.then(tell(t).answer("", [3]string{"p", "web_fetch", `{"uri":"x"}`}).started("c", "p", "web_fetch", ""))
-			for _, e := range s.all {
+			asked := tell(t).answer("", [3]string{"p", "web_fetch", `{"uri":"x"}`})
+			for _, e := range c.then(asked.started("c", "p", "web_fetch", "")).all {
 				p.event(e)
 			}
 			p.silent()
