@@ -62,6 +62,7 @@ type fixture struct {
 	files  *fileVerbs
 	conn   func(secret string) *grpc.ClientConn
 	found  func(session.Session) // called once a session was found by its id, when set
+	unable error                 // of changes of sessions, when set
 }
 
 // finding is sessions of which somebody hears that they are found.
@@ -77,6 +78,16 @@ func (f finding) GetSession(ctx context.Context, tenant, id string) (session.Ses
 		f.fixture.found(one)
 	}
 	return one, err
+}
+
+// UpdateSession implements session.Store.
+func (f finding) UpdateSession(
+	ctx context.Context, tenant, id string, c session.Change,
+) (session.Session, error) {
+	if f.fixture.unable != nil {
+		return session.Session{}, f.fixture.unable
+	}
+	return f.Store.UpdateSession(ctx, tenant, id, c)
 }
 
 // start serves the API of a plane whose agents ask m; nil leaves what is submitted in its queue.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -167,6 +168,10 @@ func refuse(ctx context.Context) {
 	}
 }
 
+// unableFor is how long a call that could not be carried out for now waits for its record. Its answer says what to do
+// about that, so that it must not wait for that to be done.
+const unableFor = time.Second
+
 // ended records how a call ended, before it is answered.
 func ended(ctx context.Context, err error) error {
 	r := recordingOf(ctx)
@@ -191,7 +196,13 @@ func ended(ctx context.Context, err error) error {
 		return err
 	}
 	record.Write(event)
-	if away := record.Wait(ctx); away != nil {
+	unable := errs.Temporary(err) // as a rule because of the database, which takes no record then
+	if unable {
+		var stop context.CancelFunc
+		ctx, stop = context.WithTimeout(ctx, unableFor)
+		defer stop()
+	}
+	if away := record.Wait(ctx); away != nil && !unable {
 		return away
 	}
 	return err

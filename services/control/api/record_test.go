@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rpc"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
@@ -48,6 +49,26 @@ func TestWithoutAnAuditLogNothingChanges(t *testing.T) {
 	sessions, err := pawlv1.NewSessionServiceClient(operator).ListSessions(t.Context(), &pawlv1.ListSessionsRequest{})
 	if err != nil || len(sessions.GetSessions()) != 0 {
 		t.Errorf("%v, %v", sessions, err)
+	}
+}
+
+// A call that the database cannot carry out now is answered so, although its record waits for the database.
+func TestWhatCannotBeDoneNowIsAnswered(t *testing.T) {
+	f := start(t, nil)
+	f.serve(t, audit.NewLog(f.Store, slog.New(slog.DiscardHandler))) // which nobody runs: nothing is stored
+	operator := f.operator(t)
+	submitted, err := pawlv1.NewSubmissionServiceClient(operator).Submit(t.Context(), &pawlv1.SubmitRequest{
+		Key: key, Message: "hi",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.unable = errs.New(errs.Unavailable, "DATABASE_FULL", "make room")
+	_, err = pawlv1.NewSessionServiceClient(operator).UpdateSession(t.Context(), &pawlv1.UpdateSessionRequest{
+		SessionId: submitted.GetSubmission().GetSessionId(), SetLabels: map[string]string{"a": "b"},
+	})
+	if rpc.Reason(err) != "DATABASE_FULL" {
+		t.Errorf("%v", err)
 	}
 }
 
