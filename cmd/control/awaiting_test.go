@@ -89,3 +89,22 @@ func TestCommandsSayWhatTheyWaitFor(t *testing.T) {
 		t.Errorf("%q", third.out.String())
 	}
 }
+
+// What is done with labels is told, and what to do instead.
+func TestLabelsOfSessionsAreTold(t *testing.T) {
+	s := start(t, t.TempDir(), "--executor", "none")
+	for _, c := range []struct {
+		args string
+		want string
+	}{
+		{"sessions create shell/a --label team=core", "is made\n"},
+		{"sessions create shell/a", "is there with other labels or metadata: `control sessions label shell/a`"},
+		{"sessions label shell/a --label stage=x", "is labelled stage=x,team=core\n"},
+		{"sessions label shell/a --remove stage --remove team", "is without labels\n"},
+	} {
+		out, said, _ := invoke(t, append(strings.Fields(c.args), "--data", s.data)...)
+		if !strings.Contains(out+said, c.want) {
+			t.Errorf("%s: %q, want %q", c.args, out+said, c.want)
+		}
+	}
+}

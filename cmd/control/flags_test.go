@@ -398,15 +398,16 @@ func TestWrongUsage(t *testing.T) {
 		"--limit is too large a number: \"99999999999999999999\"": {
 			"agents", "list", "--limit", "99999999999999999999",
 		},
-		"--timeout is a duration such as 90s, 30m or 24h, not":       {"wait", "x", "--timeout", "60"},
-		"--rate is a number, not \"x\"":                              {"token", "create", "--rate", "x"},
-		"--tls is true or false, not \"maybe\"":                      {"agents", "list", "--tls=maybe"},
-		"unknown flag: --htpp (did you mean --http?): see `control":  {"--htpp", "127.0.0.1:1"},
-		"give one of --steer and --interrupt: see `control prompt":   {"prompt", "a", "b", "--steer", "--interrupt"},
-		"there is no command \"promt\" (did you mean \"prompt\"?)":   {"promt", "shell", "x"},
-		"there is no command \"lsit\" (did you mean \"list\"?): see": {"agents", "lsit"},
-		"there is no command \"xyz\": see `control agents --help`":   {"agents", "xyz"},
-		"--state is one of all, open, approved, denied, expired":     {"approvals", "list", "--state", "opne"},
+		"--timeout is a duration such as 90s, 30m or 24h, not":         {"wait", "x", "--timeout", "60"},
+		"--rate is a number, not \"x\"":                                {"token", "create", "--rate", "x"},
+		"--tls is true or false, not \"maybe\"":                        {"agents", "list", "--tls=maybe"},
+		"unknown flag: --htpp (did you mean --http?): see `control":    {"--htpp", "127.0.0.1:1"},
+		"give one of --steer and --interrupt: see `control prompt":     {"prompt", "a", "b", "--steer", "--interrupt"},
+		"there is no command \"promt\" (did you mean \"prompt\"?)":     {"promt", "shell", "x"},
+		"there is no command \"lsit\" (did you mean \"list\"?): see":   {"agents", "lsit"},
+		"there is no command \"xyz\": see `control agents --help`":     {"agents", "xyz"},
+		"give --label KEY=VALUE, --remove KEY or --metadata JSON: see": {"sessions", "label", "shell/a"},
+		"--state is one of all, open, approved, denied, expired":       {"approvals", "list", "--state", "opne"},
 	} {
 		if strings.HasPrefix(args[0], "--") {
 			data := filepath.Join(t.TempDir(), "data")

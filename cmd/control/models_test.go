@@ -37,6 +37,10 @@ func TestModelsAreListed(t *testing.T) {
 		!json.Valid([]byte(strings.SplitN(out, "\n{", 2)[0])) && !json.Valid([]byte(out)) {
 		t.Errorf("%v, %s", err, out)
 	}
+	_, said, err := invoke(t, "models", "list", "--provider", "antropic", "--data", data)
+	if err == nil || !strings.Contains(said, `no models are known of a provider "antropic"`) {
+		t.Errorf("%v, %s", err, said)
+	}
 	if !strings.Contains(out, `"search": 10`) && !strings.Contains(out, `"search":10`) {
 		t.Errorf("no price of a search: %s", out)
 	}

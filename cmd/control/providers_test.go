@@ -170,8 +170,8 @@ func TestModelsOfAgents(t *testing.T) {
 	}
 	write(t, "---\nmodel: foo/bar\n---\n", "agents", "lost.md")
 	refused(t, "control: agents/lost.md:2:8: model: there is no provider \"foo\", which model foo/bar names; add it "+
-		"to the providers file of control with api and base_url, or use one of anthropic, offline, openai\n",
-		"--agents", agents)
+		"to the providers file of control with api and base_url, or use one that is known, such as anthropic, "+
+		"gemini, offline, openai\n", "--agents", agents)
 }
 
 // refused starts a control plane that ends with one line.

@@ -174,7 +174,9 @@ func TestSilenceIsExplained(t *testing.T) {
 	}
 	for want, p := range map[string]*plane{
 		"[the session is busy: this joins submission s0 at the end of its turn]\n": steer,
-		"[waiting for the session to begin: what its agent can use is gathered]\n": {status: pawlv1.Submission_STATUS_RUNNING},
+		"[waiting for the session to begin: what its agent can use is gathered]\n": {
+			status: pawlv1.Submission_STATUS_RUNNING,
+		},
 		"[queued behind 2 of session a/i: submission s0 runs since 03:04:05; `control abort s0` ends that one]\n": {
 			status: pawlv1.Submission_STATUS_QUEUED, before: []*pawlv1.Submission{queued, running, settled},
 		},

@@ -86,6 +86,10 @@ func (o *connection) createCommand() *cobra.Command {
 			res, err := pawlv1.NewSessionServiceClient(conn).CreateSession(ctx, &pawlv1.CreateSessionRequest{
 				Key: key, Labels: say.labels, Metadata: meta,
 			})
+			if notFound(err, "SESSION_EXISTS") {
+				return fmt.Errorf("session %s is there with other labels or metadata: `control sessions label %[1]s` "+
+					"changes them", args[0])
+			}
 			if err != nil {
 				return err
 			}
@@ -120,8 +124,18 @@ func (o *connection) labelCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return o.made(c, res.GetSession(), "labelled "+labels(res.GetSession().GetLabels(), ","))
+			how := "without labels"
+			if all := labels(res.GetSession().GetLabels(), ","); all != "" {
+				how = "labelled " + all
+			}
+			return o.made(c, res.GetSession(), how)
 		})
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		if len(say.labels)+len(remove) == 0 && say.metadata == "" {
+			return cli.Misused(c, errors.New("give --label KEY=VALUE, --remove KEY or --metadata JSON"))
+		}
+		return nil
+	}
 	say.flags(c.Flags())
 	c.Flags().StringSliceVar(&remove, "remove", nil, "`KEY`: a label to remove; may be given several times")
 	return c

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -13,17 +14,23 @@ import (
 func modelsCommand(o *connection) *cobra.Command {
 	provider := ""
 	list := func(c *cobra.Command, conn *grpc.ClientConn, _ []string) error {
+		found := 0
 		models := pawlv1.NewModelServiceClient(conn)
-		return listing[*pawlv1.Model]{
+		err := listing[*pawlv1.Model]{
 			head: "MODEL\tWINDOW\tVISION\tTHINKING\tIN/OUT $\tCACHE R/W $\tKEY\tPROBLEM",
 			page: func(size int32, token string) ([]*pawlv1.Model, string, error) {
 				res, err := models.ListModels(c.Context(), &pawlv1.ListModelsRequest{
 					PageSize: size, PageToken: token, Provider: provider,
 				})
+				found += len(res.GetModels())
 				return res.GetModels(), res.GetNextPageToken(), err
 			},
 			row: modelRow,
 		}.print(c, o)
+		if err == nil && found == 0 && provider != "" {
+			err = fmt.Errorf("no models are known of a provider %q: docs/models.md has the providers", provider)
+		}
+		return err
 	}
 	listed := o.limited(o.calls("list", "List models", list))
 	listed.Flags().StringVar(&provider, "provider", "", "`NAME`: all models that are known of this provider")

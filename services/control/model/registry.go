@@ -141,7 +141,7 @@ func (r *Registry) place(ref Ref) (e Endpoint, keyEnv string, err error) {
 	if _, spoken := r.deps.APIs[e.API]; !ok || !spoken {
 		return Endpoint{}, "", ErrUnknownProvider.With(
 			"there is no provider %q, which model %s names; add it to the providers file of control with api and "+
-				"base_url, or use one of %s",
+				"base_url, or use one that is known, such as %s",
 			ref.Provider, ref, r.names())
 	}
 	return e, p.KeyEnv, e.complete(ref, r.deps.Getenv)
@@ -179,10 +179,10 @@ func (r *Registry) limiter(e Endpoint, id string) *Limiter {
 	return l
 }
 
-// names lists providers for an error: what is configured and the two that everyone has.
+// names lists providers for an error: what is configured and those that most have.
 func (r *Registry) names() string {
 	names := map[string]bool{}
-	for _, n := range []string{"offline", "anthropic", "openai"} {
+	for _, n := range []string{"offline", "anthropic", "openai", "gemini"} {
 		if _, ok := r.known(n); ok {
 			names[n] = true
 		}

@@ -78,6 +78,11 @@ func compile(schema json.RawMessage) (contract, error) {
 
 // broken words an error of a schema as those of arguments are worded: where in the schema, and what must be there.
 func broken(err error) error {
+	var elsewhere *jsonschema.LoadURLError
+	if errors.As(err, &elsewhere) {
+		return fmt.Errorf("it refers to another document, %.200q: put what is meant into the schema, below $defs",
+			elsewhere.URL)
+	}
 	var invalid *jsonschema.SchemaValidationError
 	if !errors.As(err, &invalid) {
 		return err

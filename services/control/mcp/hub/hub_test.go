@@ -411,11 +411,11 @@ func TestAServerThatIsDown(t *testing.T) {
 	up := r.definition(plain)
 	down := r.definition("url: http://tools.test:81/mcp\nnetworks: [10.0.0.0/8]\n")
 	down.Name = "down"
-	for range 2 {
+	for _, when := range []string{"; its", " (it is asked again from "} {
 		set, missing := r.offer("t", up, down)
 		if !slices.Equal(set.Names(), []string{"mcp__srv__echo"}) || len(missing) != 1 ||
 			!strings.Contains(missing[0], "MCP server down cannot be used") ||
-			!strings.Contains(missing[0], "its tools are left out") {
+			!strings.Contains(missing[0], when) || !strings.Contains(missing[0], "its tools are left out") {
 			t.Errorf("offered %v, missing %q", set.Names(), missing)
 		}
 	}

@@ -88,7 +88,7 @@ func (s *server) connected(ctx context.Context) (*mcpclient.Conn, error) {
 		}
 	}
 	if s.down != nil && time.Now().Before(s.until) {
-		return nil, s.down
+		return nil, s.stillDown()
 	}
 	d, err := s.def.Expand(s.hub.deps.Lookup)
 	if err != nil {
@@ -114,6 +114,11 @@ func (s *server) connected(ctx context.Context) (*mcpclient.Conn, error) {
 		return nil, ctx.Err()
 	}
 	return nil, s.fails(err)
+}
+
+// stillDown is why the server was of no use the last time, and when it is asked again: it may be there by now.
+func (s *server) stillDown() error {
+	return ErrDown.With("%v (it is asked again from %s on)", s.down, s.until.UTC().Format("15:04:05 UTC"))
 }
 
 // fails notes that the server is of no use for a while. The lock is held.
@@ -156,7 +161,7 @@ func (s *server) explain(err error) error {
 // listed is the list of tools, asked for anew if it may have changed. The lock is held.
 func (s *server) listed(ctx context.Context, conn *mcpclient.Conn) (mcp.List, error) {
 	if s.down != nil && time.Now().Before(s.until) {
-		return mcp.List{}, s.down
+		return mcp.List{}, s.stillDown()
 	}
 	now := conn.Generation()
 	fresh := !s.listedAt.IsZero() && (conn.Announces() || time.Since(s.listedAt) < listAge)

@@ -44,7 +44,7 @@ func TestRefusalsNameThePlace(t *testing.T) {
 		`{"type": "array", "items": {"type": "text"}}`:                   "items.type: must be ",
 		`{"type": "object", "properties": {"a": {"minLength": "long"}}}`: "properties.a.minLength: must be a",
 		`{"type": "object", "required": "a"}`:                            "required: must be an array, got string",
-		`{"$ref": "other.json"}`:                                         "other.json",
+		`{"$ref": "other.json"}`:                                         "it refers to another document, ",
 	} {
 		err := Check(json.RawMessage(schema))
 		if !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), want) {
