@@ -114,7 +114,8 @@ func tellingOfWaits(events []*pawlv1.Event, id string) (telling []*pawlv1.Event)
 		}
 		switch e.GetEvent().(type) {
 		case *pawlv1.Event_Started, *pawlv1.Event_ToolWaiting, *pawlv1.Event_ModelWaiting,
-			*pawlv1.Event_ApprovalRequested, *pawlv1.Event_ApprovalDecided, *pawlv1.Event_CompactionStarted, *pawlv1.Event_Settled:
+			*pawlv1.Event_ApprovalRequested, *pawlv1.Event_ApprovalDecided, *pawlv1.Event_CompactionStarted,
+			*pawlv1.Event_Settled:
 			telling = append(telling, e)
 		}
 	}
