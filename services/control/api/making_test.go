@@ -113,7 +113,7 @@ func TestSessionsAreForkedAndRewound(t *testing.T) {
 	}
 	admin := pawlv1.NewSubmissionServiceClient(f.as(t, auth.Token{Kind: auth.Client, Role: auth.Admin}))
 	_, err = admin.Shell(t.Context(), &pawlv1.ShellRequest{SessionId: id, Command: "true"})
-	if rpc.Reason(err) != "SESSION_REWOUND" {
+	if rpc.Reason(err) != "SESSION_REWOUND" || !strings.Contains(err.Error(), "GetSession says which session") {
 		t.Errorf("a command for what was rewound: %v", err)
 	}
 	for of, want := range map[string]int64{id: 6, next.GetSessionId(): 4} {
