@@ -153,10 +153,7 @@ func (p *printer) event(e *pawlv1.Event) {
 	case *pawlv1.Event_Text:
 		p.text(v.Text.GetText())
 	case *pawlv1.Event_Thinking:
-		if !p.thinking {
-			p.note("[the model thinks]")
-		}
-		p.thinking = true
+		p.thinks()
 	case *pawlv1.Event_Entry:
 		p.entry(v.Entry.GetEntry())
 	case *pawlv1.Event_Steered:
@@ -186,6 +183,14 @@ func (p *printer) event(e *pawlv1.Event) {
 		p.settled(v.Settled.GetSubmission())
 	}
 	p.heard = true
+}
+
+// thinks says once that the model thinks.
+func (p *printer) thinks() {
+	if !p.thinking {
+		p.note("[the model thinks]")
+	}
+	p.thinking = true
 }
 
 // ofModel writes what an event tells of the model.

@@ -41,8 +41,8 @@ var (
 	ErrForkTooDeep = errs.New(errs.FailedPrecondition, "FORK_TOO_DEEP",
 		"the session is a fork of a fork, a thousand times over: begin a new session with what is worth keeping of it")
 	// ErrRewound refuses what needs the name that a session has lost.
-	ErrRewound = errs.New(errs.FailedPrecondition, "SESSION_REWOUND", "the session was rewound, and has lost its name: "+
-		"GetSession says which session has taken it")
+	ErrRewound = errs.New(errs.FailedPrecondition, "SESSION_REWOUND",
+		"the session was rewound, and has lost its name: GetSession says which session has taken it")
 	// ErrOfSubAgent refuses to fork the conversation of a sub-agent.
 	ErrOfSubAgent = errs.New(errs.FailedPrecondition, "SUB_AGENT_SESSION",
 		"the conversation of a sub-agent cannot be forked: fork the session that it works for")
