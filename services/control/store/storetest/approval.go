@@ -341,6 +341,14 @@ var approvalCases = []testCase{
 		ok(t, err)
 		stateOf(t, db.Second, a, approval.Withdrawn)
 	}},
+	{"are not withdrawn when a stale owner settles the head from rows", func(t *testing.T, db DB) {
+		h, a := asking(t, db, 0)
+		stale := h.lease.Fence
+		h.die(t, db.Second)
+		_, err := db.Store.End(ctx(t), stale, lane.Interrupted, "R", "m")
+		refused(t, err, lane.ErrFenced)
+		stateOf(t, db.Second, a, approval.Open)
+	}},
 	{"wake the lane that rests", func(t *testing.T, db DB) {
 		h, a := asking(t, db, 0)
 		h.parked(t, h.park(lane.Never), true)
