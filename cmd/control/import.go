@@ -16,9 +16,11 @@ func importCommand() *cobra.Command {
 	var from, to, model string
 	c := &cobra.Command{
 		Use: "claude", Args: cli.Args(0),
-		Short: "Turn the agents and MCP servers of a project of Claude Code into files for Pawl",
-		Long: "Turn .claude/agents/*.md and .mcp.json into agents/*.md and mcp/*.yaml. Hooks, permission modes, " +
-			"permissions, and servers of a person's own settings are named and left out. No file is replaced.",
+		Short: "Turn a project, or a plugin, of Claude Code into files for Pawl",
+		Long: "Turn .claude/agents/*.md and .mcp.json into agents/*.md and mcp/*.yaml. A folder with " +
+			".claude-plugin/plugin.json is a plugin: it becomes plugins/NAME, and its agents have it. Hooks, commands, " +
+			"permission modes, permissions, and servers of a person's own settings are named and left out. No file is " +
+			"replaced.",
 		Example: importExample,
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := claude.Read(from, model)
@@ -35,8 +37,8 @@ func importCommand() *cobra.Command {
 			return nil
 		},
 	}
-	c.Flags().StringVar(&from, "from", ".", "`DIR` of the project of Claude Code")
-	c.Flags().StringVar(&to, "to", ".", "`DIR` to write agents/ and mcp/ into")
+	c.Flags().StringVar(&from, "from", ".", "`DIR` of the project, or the plugin, of Claude Code")
+	c.Flags().StringVar(&to, "to", ".", "`DIR` to write agents/, mcp/ and plugins/ into")
 	c.Flags().StringVar(&model, "model", "anthropic/claude-sonnet-4-6", "`MODEL` of agents that name none")
 	group := &cobra.Command{
 		Use: "import", Short: "Turn a project of another system into files for Pawl", Args: cli.Args(0),

@@ -51,6 +51,12 @@ func (r *reader) agent(file, src string) {
 	if d := front["description"]; d != "" {
 		b.WriteString("description: " + quote(d) + "\n")
 	}
+	switch _, named := front["tools"]; {
+	case r.plugged != "" && !named:
+		b.WriteString("plugins: " + quote([]string{r.plugged}) + "\n")
+	case len(r.skills) > 0: // it has the tools that it names, and none of the plugin's servers
+		b.WriteString("skills: " + quote(r.skills) + "\n")
+	}
 	list, denied, limited := r.toolsOf(file, front)
 	if list != nil {
 		b.WriteString("tools: " + quote(list) + "\n")

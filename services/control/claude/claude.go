@@ -1,6 +1,7 @@
 // Package claude turns the agents and MCP servers of a project of Claude Code into a project of Pawl.
 //
 //	.claude/agents/*.md, .mcp.json ──Read──▶ Import: agents/*.md, mcp/*.yaml, and what is left out
+//	a plugin: .claude-plugin/plugin.json, agents/*.md, … ──▶ plugins/<name>/, agents/*.md
 //
 // Nothing is run and nothing is asked for. What would change what an agent may do, and has no counterpart, is never
 // guessed at: hooks, modes that skip permissions, permissions, and servers of a person's own settings are named and
@@ -29,19 +30,25 @@ var ErrNothing = errs.New(errs.NotFound, "NOTHING_TO_IMPORT", "there is neither 
 
 // Import is what becomes of a project.
 type Import struct {
-	Files map[string][]byte // by path in Pawl's project
-	Left  []string          // what was left out, and why, in the order in which it was found
+	Files      map[string][]byte // by path in Pawl's project
+	Executable []string          // which of them are executable
+	Left       []string          // what was left out, and why, in the order in which it was found
 }
 
 // Read reads the project in a directory. model is what agents are asked with that name none. Errors are those of files
 // that cannot be read, and ErrNothing.
 func Read(dir, model string) (Import, error) {
 	r := &reader{dir: dir, model: model, out: Import{Files: map[string][]byte{}}}
-	found, err := r.servers()
+	found, err := r.plugin()
+	agents := "agents"
+	if err == nil && !found {
+		agents = filepath.Join(".claude", "agents")
+		found, err = r.servers()
+	}
 	if err != nil {
 		return Import{}, err
 	}
-	files, err := filepath.Glob(filepath.Join(dir, ".claude", "agents", "*.md"))
+	files, err := filepath.Glob(filepath.Join(dir, agents, "*.md"))
 	if err != nil {
 		return Import{}, err
 	}
@@ -53,7 +60,7 @@ func Read(dir, model string) (Import, error) {
 		r.agent(file, string(src))
 	}
 	if len(files) == 0 && !found {
-		return Import{}, ErrNothing.With("%s has neither .claude/agents/*.md nor .mcp.json", dir)
+		return Import{}, ErrNothing.With("%s has neither .claude/agents/*.md nor .mcp.json, and is no plugin", dir)
 	}
 	for _, name := range []string{"settings.json", "settings.local.json"} {
 		if err := r.settings(filepath.Join(dir, ".claude", name)); err != nil {
@@ -77,7 +84,11 @@ func (i Import) Write(dir string) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := os.WriteFile(path, i.Files[name], 0o600); err != nil {
+		mode := os.FileMode(0o600)
+		if slices.Contains(i.Executable, name) {
+			mode = 0o700
+		}
+		if err := os.WriteFile(path, i.Files[name], mode); err != nil {
 			return err
 		}
 	}
@@ -87,6 +98,8 @@ func (i Import) Write(dir string) error {
 type reader struct {
 	dir, model string
 	mcp        []string // the servers that were taken
+	plugged    string   // the plugin that agents have, "" for none
+	skills     []string // of that plugin
 	out        Import
 }
 

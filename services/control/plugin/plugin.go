@@ -41,14 +41,14 @@ var ErrInvalid = errs.New(errs.InvalidArgument, "PLUGIN_INVALID", "the plugin is
 const (
 	FolderName  = "plugins"
 	FileName    = "plugin.json"
-	serversFile = "mcp.json"
+	ServersFile = "mcp.json"
 	skillsDir   = "skills"
 )
 
-// schemas are the documents that this version of the format has.
+// Schemas of the files in this version of the format.
 const (
-	manifestSchema = "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
-	serversSchema  = "https://agent-plugins.org/schemas/1.0.0/mcp.schema.json"
+	ManifestSchema = "https://agent-plugins.org/schemas/1.0.0/plugin.schema.json"
+	ServersSchema  = "https://agent-plugins.org/schemas/1.0.0/mcp.schema.json"
 )
 
 // rules of a plugin's files, which are put where its servers run.
@@ -198,7 +198,7 @@ func (r *reader) manifest() error {
 	}
 	text := func(key string, n *yaml.Node) { d.Text(key, n, document.MaxFile) }
 	known := []document.Field{
-		document.Key("$schema", func(key string, n *yaml.Node) { schema(d, key, n, manifestSchema) }),
+		document.Key("$schema", func(key string, n *yaml.Node) { schema(d, key, n, ManifestSchema) }),
 		document.Key("name", func(key string, n *yaml.Node) {
 			if s, ok := d.Text(key, n, document.MaxFile); ok && !ValidName(s) {
 				d.Report(document.At(n), key, "must have 1 to 64 of a-z, 0-9, - and ., begin and end with one of the "+

@@ -45,20 +45,20 @@ func (r *reader) servers() {
 
 // list are the names of servers, each before its server.
 func (r *reader) list() (list []*yaml.Node, err error) {
-	src, err := r.file(serversFile)
+	src, err := r.file(ServersFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, ErrInvalid.With("%s: cannot be read: %v", r.at(serversFile), document.Cause(err))
+		return nil, ErrInvalid.With("%s: cannot be read: %v", r.at(ServersFile), document.Cause(err))
 	}
-	d := document.New(r.at(serversFile))
+	d := document.New(r.at(ServersFile))
 	root, ok := d.RootJSON("a list of servers", src)
 	if !ok {
 		return nil, d.Err(ErrInvalid)
 	}
 	d.Mapping(root, "",
-		document.Key("$schema", func(key string, n *yaml.Node) { schema(d, key, n, serversSchema) }),
+		document.Key("$schema", func(key string, n *yaml.Node) { schema(d, key, n, ServersSchema) }),
 		document.Key("mcpServers", func(key string, n *yaml.Node) {
 			d.Pairs(n, key, func(_, _ string, k, v *yaml.Node) { list = append(list, k, v) })
 		}),
@@ -69,7 +69,7 @@ func (r *reader) list() (list []*yaml.Node, err error) {
 
 // server reads one server.
 func (r *reader) server(k, n *yaml.Node) {
-	d := document.New(r.at(serversFile))
+	d := document.New(r.at(ServersFile))
 	def := mcp.Definition{Name: ServerName(r.out.Name, k.Value)}
 	p := &server{d, "mcpServers." + document.Printable(k.Value), r.out.Name}
 	if word(k.Value) == "" {
@@ -111,7 +111,7 @@ func (r *reader) files() {
 			i := slices.IndexFunc(files, func(f bundle.File) bool { return f.Path == program })
 			switch {
 			case i < 0:
-				all = append(all, ErrInvalid.With("%s: mcpServers: there is no file %s", r.at(serversFile), c.Program))
+				all = append(all, ErrInvalid.With("%s: mcpServers: there is no file %s", r.at(ServersFile), c.Program))
 			case !files[i].Executable:
 				all = append(all, ErrInvalid.With("%s: is not executable, and a server is started with it",
 					r.at(program)))
