@@ -18,9 +18,9 @@ func importCommand() *cobra.Command {
 		Use: "claude", Args: cli.Args(0),
 		Short: "Turn a project, or a plugin, of Claude Code into files for Pawl",
 		Long: "Turn .claude/agents/*.md and .mcp.json into agents/*.md and mcp/*.yaml. A folder with " +
-			".claude-plugin/plugin.json is a plugin: it becomes plugins/NAME, and its agents have it. Hooks, commands, " +
-			"permission modes, permissions, and servers of a person's own settings are named and left out. No file is " +
-			"replaced.",
+			".claude-plugin/plugin.json is a plugin: it becomes plugins/NAME, and its agents have it. Hooks, " +
+			"commands, permission modes, permissions, and servers of a person's own settings are named and left " +
+			"out. No file is replaced.",
 		Example: importExample,
 		RunE: func(c *cobra.Command, _ []string) error {
 			all, err := claude.Read(from, model)
