@@ -61,16 +61,7 @@ func (r *reader) agent(file, src string) {
 	if list != nil {
 		b.WriteString("tools: " + quote(list) + "\n")
 	}
-	var rules []string
-	if denied != nil {
-		rules = append(rules, "{tool: "+quote(denied)+", do: deny}")
-	}
-	if limited != nil {
-		rules = append(rules, "{tool: "+quote(limited)+", do: ask}")
-	}
-	if rules != nil {
-		b.WriteString("approve: [" + strings.Join(rules, ", ") + "]\n")
-	}
+	b.WriteString(rules(denied, limited))
 	if turns, err := strconv.Atoi(front["maxTurns"]); err == nil && turns > 0 {
 		b.WriteString("limits: {turns: " + strconv.Itoa(turns) + "}\n")
 	}
@@ -92,6 +83,21 @@ func (r *reader) agent(file, src string) {
 		return
 	}
 	r.out.Files[path] = []byte(b.String())
+}
+
+// rules are those of an agent of which some tools must not be called, and some need a decision; "" when there are none.
+func rules(denied, limited []string) string {
+	var all []string
+	if denied != nil {
+		all = append(all, "{tool: "+quote(denied)+", do: deny}")
+	}
+	if limited != nil {
+		all = append(all, "{tool: "+quote(limited)+", do: ask}")
+	}
+	if all == nil {
+		return ""
+	}
+	return "approve: [" + strings.Join(all, ", ") + "]\n"
 }
 
 func (r *reader) modelOf(file, name string) string {
