@@ -6,6 +6,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -78,7 +79,8 @@ func (c *content) add(req *pawlv1.PromptRequest) error {
 	}
 	req.ResultSchema = &structpb.Struct{}
 	if err := protojson.Unmarshal(body, req.ResultSchema); err != nil {
-		return fmt.Errorf("%s is no JSON Schema, which is an object: %w", c.schema, err)
+		why := strings.TrimLeft(strings.TrimPrefix(err.Error(), "proto:"), " \u00a0") // the library's space changes
+		return fmt.Errorf("%s is no JSON Schema, which is an object: %s", c.schema, why)
 	}
 	return nil
 }
