@@ -23,10 +23,15 @@ import (
 	ticks "github.com/pawl-dev/pawl/internal/await"
 )
 
+// stacksWithin is shorter than control keeps a connection whose client answers no ping: what has not come by then does
+// not come any more.
+const stacksWithin = 45 * time.Second
+
 // stacks awaits that as many goroutines as want have a function on their stacks.
 func stacks(t *testing.T, function string, want int) {
 	t.Helper()
 	var all bytes.Buffer
+	began := time.Now()
 	for range ticks.Ticks(t.Context(), 50*time.Millisecond) {
 		all.Reset()
 		if err := pprof.Lookup("goroutine").WriteTo(&all, 1); err != nil {
@@ -45,6 +50,9 @@ func stacks(t *testing.T, function string, want int) {
 		}
 		if got == want {
 			return
+		}
+		if time.Since(began) > stacksWithin {
+			t.Fatalf("%d goroutines in %s, want %d", got, function, want)
 		}
 	}
 }
