@@ -52,6 +52,11 @@ var beside = []struct {
 		[]string{"TestExampleToolsPython", "TestExampleToolsNode"},
 	},
 	{
+		"14b", "an executor leaves, or takes its offer back, between a model's call of its tool and the start of the call",
+		"services/control/loop",
+		[]string{"TestACallWhoseToolIsGoneBeforeItIsPlaced"},
+	},
+	{
 		"14b", "an executor comes back without the tool of a call that it has, and the loop has another owner",
 		"services/control/loop",
 		[]string{"TestACallOutlivesTheOfferOfItsTool"},
@@ -79,6 +84,10 @@ var beside = []struct {
 		[]string{"TestRestoredDatabaseIsRaisedAboveWhatExecutorsKnow"},
 	},
 	{"24", "SIGTERM of a replica", "internal/crashtest", []string{"TestDrainHandsOver"}},
+	{
+		"26", "a summariser hangs until the submission's deadline", "services/control/loop",
+		[]string{"TestDeadlineWhileASummaryIsWritten"},
+	},
 	{
 		"29", "no space for the executor's journal, for control's database", "internal/crashtest",
 		[]string{"TestExecutorsDiskIsFull", "TestControlsDiskIsFull"},
@@ -120,6 +129,21 @@ var beside = []struct {
 		[]string{"TestGateSurvivesADeathAtEveryCommit"},
 	},
 	{
+		"34", "every replica is replaced, by ones with other rules, while a call waits for an approval, which is " +
+			"decided or expires meanwhile",
+		"internal/platformtest",
+		[]string{"TestRollingUpgradeWithAParkedApproval", "TestRollingUpgradeWhileAnApprovalExpires"},
+	},
+	{
+		"34", "an approval is decided, or expires, while a sub-agent beside it has its conversation summarised",
+		"services/control/loop",
+		[]string{"TestSubAgentSummarisesBesideAnApproval"},
+	},
+	{
+		"34", "an approval is decided in the moment in which an abort withdraws it", "services/control/loop",
+		[]string{"TestDecisionAgainstAnAbort", "TestAbortAfterADecisionThatWasTold"},
+	},
+	{
 		"34", "on a real Postgres an approval is decided at a replica that does not own the lane, whose owner may be " +
 			"dead",
 		"internal/platformtest",
@@ -138,7 +162,7 @@ var beside = []struct {
 }
 
 // rows are those of the matrix, less 27 and 28, which are about workflows. Row 30 is trees of sub-agents,
-// 31 the database's clock, 32 rows that cannot be decoded, 34 approvals.
+// 31 the database's clock, 32 rows that cannot be decoded, 34 approvals, 35 providers that are overloaded.
 func rows() []string {
 	var all []string
 	for i := 1; i <= 26; i++ {
