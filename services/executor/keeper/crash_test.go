@@ -282,12 +282,13 @@ func TestASecondKeeperGivesWay(t *testing.T) {
 	if err := spawn(t.Context(), dir, Options{}.withDefaults()); err != nil {
 		t.Errorf("the second: %v", err)
 	}
-	pid := first.link.PID
+	pid := pidOf(first)
 	first.Close()
 	c := ensure(t, dir, Options{Version: "1"})
-	defer unix.Kill(c.link.PID, unix.SIGTERM)
-	if c.link.PID != pid {
-		t.Errorf("keeper %d serves, want %d", c.link.PID, pid)
+	serves := pidOf(c)
+	defer unix.Kill(serves, unix.SIGTERM)
+	if serves != pid {
+		t.Errorf("keeper %d serves, want %d", serves, pid)
 	}
 }
 
@@ -319,6 +320,13 @@ func TestOtherVersionReplacesAnEmptyKeeper(t *testing.T) {
 	if e := wait(t, start(t, c, "after", "exit 8")); e.Code != 8 {
 		t.Errorf("exit %+v", e)
 	}
+}
+
+// pidOf is the keeper that a client is connected to. The client's own goroutine notes it.
+func pidOf(c *Client) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.link.PID
 }
 
 func version(c *Client) string {

@@ -86,7 +86,7 @@ func allow(t *testing.T, c *Client, n uint64) uint64 {
 	t.Helper()
 	var old unix.Rlimit
 	c.mu.Lock()
-	pid := c.link.PID
+	pid := pidOf(c)
 	c.mu.Unlock()
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
 		t.Fatal(err)
