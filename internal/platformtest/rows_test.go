@@ -52,7 +52,8 @@ var beside = []struct {
 		[]string{"TestExampleToolsPython", "TestExampleToolsNode"},
 	},
 	{
-		"14b", "an executor leaves, or takes its offer back, between a model's call of its tool and the start of the call",
+		"14b", "an executor leaves, or takes its offer back, between a model's call of its tool and the start of " +
+			"the call",
 		"services/control/loop",
 		[]string{"TestACallWhoseToolIsGoneBeforeItIsPlaced"},
 	},

@@ -2,5 +2,5 @@
 
 package storetest
 
-// raceEnabled tells that the detector runs, which slows SQLite down: thirtyfold where it checks the code of SQLite, too.
+// raceEnabled tells that the detector runs, which slows SQLite down: thirtyfold where it checks SQLite's code, too.
 const raceEnabled = true
