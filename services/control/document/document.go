@@ -141,8 +141,16 @@ func (d *Document) Check(src []byte) bool {
 }
 
 // Root parses YAML to its one root node, nil when src is empty. When ok is false the problem is reported. what names
-// src in it.
+// src in it. Anchors, aliases and tags are refused.
 func (d *Document) Root(what, src string) (root *yaml.Node, ok bool) {
+	if root, ok = d.parse(what, src); root != nil && !d.plain(root) {
+		return nil, false
+	}
+	return root, ok
+}
+
+// parse is Root, and refuses nothing that is YAML.
+func (d *Document) parse(what, src string) (root *yaml.Node, ok bool) {
 	dec := yaml.NewDecoder(strings.NewReader(src))
 	var doc, more yaml.Node
 	err := dec.Decode(&doc)
@@ -158,9 +166,6 @@ func (d *Document) Root(what, src string) (root *yaml.Node, ok bool) {
 	if !errors.Is(err, io.EOF) {
 		line, text := yamlError(err)
 		d.Report(Position{Line: line}, "", "%s", text)
-		return nil, false
-	}
-	if !d.plain(&doc) {
 		return nil, false
 	}
 	if len(doc.Content) == 0 {
