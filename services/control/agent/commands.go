@@ -73,3 +73,29 @@ func readCommand(s source, lookup Lookup) (command.Definition, error) {
 	}
 	return command.Parse(s.name, s.file, src, lookup)
 }
+
+// HasTool reports whether an agent of the project can name a tool: a built-in one, one of the project, one that an
+// executor may offer, or one of the project's MCP servers.
+func (c *Catalogue) HasTool(name string) bool {
+	if tools.other(name) {
+		return true
+	}
+	c.reload.Lock()
+	defer c.reload.Unlock()
+	for i, k := range kinds {
+		if part, ok := k.stands(name); ok && k.list == tools && i < len(c.parts) && c.parts[i][part].value != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// Tools are names that HasTool knows, for errors.
+func (c *Catalogue) Tools() []string {
+	c.reload.Lock()
+	defer c.reload.Unlock()
+	if c.parts == nil {
+		return slices.Clone(tools.known)
+	}
+	return c.parts.known(tools)
+}

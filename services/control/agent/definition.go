@@ -132,42 +132,9 @@ func (p *parser) thinking(d *Definition, key string, n *yaml.Node) {
 }
 
 func (p *parser) sandbox(d *Definition, key string, n *yaml.Node) {
-	if n.Kind != yaml.MappingNode {
-		if kind, ok := p.Word(key, n, string(SandboxLocal), string(SandboxNone)); ok {
-			d.Sandbox = Sandbox{Kind: SandboxKind(kind)}
-		}
-		return
+	if s, ok := ReadSandbox(p.Document, key, n); ok {
+		d.Sandbox = s
 	}
-	if k, _ := document.Find(n, "provider"); k != nil {
-		p.Report(document.At(k), key+".provider", "not yet supported")
-		return
-	}
-	if k, _ := document.Find(n, "executor"); k == nil {
-		p.Report(document.At(n), key, "must be local, none or {executor: {labels: {…}}}")
-	}
-	p.Mapping(n, key, document.Key("executor", func(key string, n *yaml.Node) {
-		d.Sandbox = Sandbox{Kind: SandboxExecutor, Labels: map[string]string{}}
-		if _, labels := document.Find(n, "labels"); labels == nil || len(labels.Content) == 0 {
-			p.Report(document.At(n), key, "must have labels that say which executors will do")
-		}
-		p.Mapping(n, key, document.Key("labels", func(key string, n *yaml.Node) { p.labels(d.Sandbox.Labels, key, n) }))
-	}))
-}
-
-func (p *parser) labels(labels map[string]string, key string, n *yaml.Node) {
-	p.Pairs(n, key, func(name, key string, k, v *yaml.Node) {
-		value, ok := p.Text(key, v, maxLabel)
-		switch {
-		case !validLabel(name):
-			p.Report(document.At(k), key, "cannot be a label: it must begin with a letter or digit and have at "+
-				"most 63 "+
-				"letters, digits and . _ / -")
-		case ok && value == "":
-			p.Report(document.At(v), key, "must not be empty")
-		case ok:
-			labels[name] = value
-		}
-	})
 }
 
 func (p *parser) cwd(d *Definition, key string, n *yaml.Node) {
@@ -299,14 +266,4 @@ func (p *parser) limits(d *Definition, key string, n *yaml.Node) {
 		document.Key("attempts", small(&d.Limits.Attempts, math.MaxInt32)),
 		document.Key("calls", small(&d.Limits.Calls, maxCalls)),
 	)
-}
-
-// validLabel reports whether s begins with a letter or digit and has at most 63 letters, digits and . _ / -.
-func validLabel(s string) bool {
-	for i, c := range []byte(s) {
-		if !letter(c) && !digit(c) && (i == 0 || !strings.ContainsRune("._/-", rune(c))) {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 63
 }
