@@ -60,8 +60,8 @@ test-full: test ## make test, then long property runs, every fuzz target and cha
 	CHAOS_RACE=1 $(MAKE) chaos
 
 fuzz: FUZZTIME = 20s
-fuzz: FUZZED = services/control/gateway internal/rpc
-fuzz: ## every fuzz target of what strangers reach over HTTP and gRPC, each for FUZZTIME
+fuzz: FUZZED = services/control/gateway services/control/workflow services/control/document internal/rpc
+fuzz: ## every fuzz target of what strangers reach over HTTP and gRPC, and of workflows, each for FUZZTIME
 	@$(FUZZ)
 
 check: ## the cheap part of verify: format, tidy modules, licences, large files, wide lines
