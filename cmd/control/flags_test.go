@@ -55,8 +55,9 @@ func TestHelpOfEveryCommand(t *testing.T) {
 			t.Errorf("%v: %s is the library's word for a kind of value", path, found)
 		}
 		for _, flag := range []string{"--database", "--no-row-security", "--data"} {
-			if uses := len(path) == 0 || path[0] == "token" || flag == "--data" && path[0] != "tls" &&
-				path[0] != "import"; uses !=
+			alone := []string{"tls", "import", "check", "schema", "graph"} // they need no state
+			if uses := len(path) == 0 || path[0] == "token" || flag == "--data" && !slices.Contains(alone,
+				path[0]); uses !=
 				strings.Contains(out, flag+" ") && !c.HasSubCommands() {
 				t.Errorf("%v: uses %s: %v; help:\n%s", path, flag, uses, out)
 			}

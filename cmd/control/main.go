@@ -41,12 +41,13 @@ func command() *cobra.Command {
 	}
 	o.flags(c)
 	c.AddCommand(tlsCommand(), importCommand())
+	c.AddCommand(definitionCommands()...)
 	c.AddCommand(client.Commands(client.Options{Data: &o.data, Database: o.tokens, State: o.databaseState})...)
 	ways := []string{"database", "database-direct", "no-row-security"}
 	for _, sub := range c.Commands() {
 		switch sub.Name() {
 		case "token": // which works on the database while no control plane runs
-		case "tls", "import":
+		case "tls", "import", "check", "schema", "graph":
 			cli.Unused(sub, append(ways, "data")...)
 		default:
 			cli.Unused(sub, ways...)
