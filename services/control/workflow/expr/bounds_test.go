@@ -136,6 +136,33 @@ func TestHostileExpressionsAreBounded(t *testing.T) {
 	}
 }
 
+// Each function has its bound, and says so.
+func TestFunctionsAreBounded(t *testing.T) {
+	s := scope(t, inputSchema)
+	in := crowded()
+	for source, want := range map[string]string{
+		big + " + " + big: "a value of 32768000 bytes is too large",
+		"cel.bind(b, bytes(input.list.slice(0, 1100).join('')), b + b)":        "18022400 bytes is too large",
+		"lists.range(60000) + lists.range(60000)":                              "a list of 120000 elements is too long",
+		"[lists.range(60000), lists.range(60000)].flatten()":                   "elements is too long",
+		"base64.encode(bytes(input.list.slice(0, 1600).join('')))":             "bytes is too large",
+		"to_json([" + big + ", " + big + "])":                                  "more than 16 MiB",
+		"to_json(lists.range(400).map(x, input.text.replace('x', '\\u0001')))": "larger than 16 MiB",
+		big + ".split('x').size()":                                             "elements is too long",
+		"input.text.replace('x', 'x\\n'.replace('x', input.text)).lines()":     "too large",
+		"parse_json('[' + lists.range(70000).map(x, '[[1]]').join(',') + ']')": "more than 200000 values",
+		"input.text.matches('a{1000}b{1000}')":                                 "which are too many for a text",
+		"input.text.matches('" + strings.Repeat("a", 1025) + "')":              "a pattern of 1025 bytes is too long",
+		"input.text.matches('(a)(a)(a)(a)(a)(a)(a)(a)(a)(a)')":                 "the pattern has 10 groups",
+		"regex.replace(input.text, 'x', input.text)":                           "67108864 bytes is too large",
+	} {
+		e := compile(t, s, source)
+		if _, err := bounded(t, e, in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %.200v", short(source), err)
+		}
+	}
+}
+
 // A template is bounded as a whole.
 func TestTemplatesAreBounded(t *testing.T) {
 	s := scope(t, inputSchema)

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 
@@ -81,8 +82,8 @@ func count(s string) error {
 			n++
 		}
 	}
-	if len(s) > MaxValue || n > maxItems {
-		return errTooLarge
+	if n > maxItems {
+		return fmt.Errorf("the text has more than %d values", maxItems)
 	}
 	return nil
 }

@@ -146,12 +146,12 @@ func (cost) CallCost(function, _ string, args []ref.Val, result ref.Val) *uint64
 		return nil
 	}
 	n := 0
-	if function != "_+_" { // a list that is added to may be one that a walk builds
+	if function != "_+_" && function != "bytes" && function != "string" { // what they read is what they make
 		for _, a := range args {
 			n += units(a)
 		}
 	}
-	if _, list := result.(traits.Lister); !list || function != "_+_" {
+	if _, list := result.(traits.Lister); !list || function != "_+_" { // a list may be one that a walk adds to
 		n += units(result)
 	}
 	c := uint64(1 + n)

@@ -116,18 +116,12 @@ func flatten(v ref.Val, depth int) ref.Val {
 }
 
 // flattening collects the elements of lists in lists.
-type flattening struct {
-	all  []ref.Val
-	seen int // elements, and lists, which may be empty
-}
+type flattening struct{ all []ref.Val }
 
 // add reports false once there are too many.
 func (f *flattening) add(list traits.Lister, depth int) bool {
 	for it := list.Iterator(); it.HasNext() == types.True; {
 		one := it.Next()
-		if f.seen++; f.seen > 2*MaxList {
-			return false
-		}
 		if inner, ok := one.(traits.Lister); ok && depth > 0 {
 			if !f.add(inner, depth-1) {
 				return false
