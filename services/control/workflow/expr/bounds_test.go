@@ -146,6 +146,7 @@ func TestFunctionsAreBounded(t *testing.T) {
 		"lists.range(60000) + lists.range(60000)":                              "a list of 120000 elements is too long",
 		"[lists.range(60000), lists.range(60000)].flatten()":                   "elements is too long",
 		"base64.encode(bytes(input.list.slice(0, 1600).join('')))":             "bytes is too large",
+		"input.list.join(input.text)":                                          "bytes is too large",
 		"to_json([" + big + ", " + big + "])":                                  "more than 16 MiB",
 		"to_json(lists.range(400).map(x, input.text.replace('x', '\\u0001')))": "larger than 16 MiB",
 		big + ".split('x').size()":                                             "elements is too long",
