@@ -6,6 +6,7 @@ import (
 	"errors"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 
 	"cel.dev/cel-go/common/types"
@@ -208,4 +209,25 @@ func TestProgramsAreKeptForTheLastOnes(t *testing.T) {
 	if v, err := all[0].Eval(t.Context(), Values{"input": input()}); err != nil || v != int64(3) {
 		t.Errorf("one that was dropped is %v, %v", v, err)
 	}
+}
+
+// Expressions of one definition are compiled and evaluated at the same time.
+func TestEvalConcurrently(t *testing.T) {
+	s := scope(t, inputSchema)
+	var all []*Expr
+	for _, source := range []string{"input.n + 1", "input.objects.map(o, o.id).size()", "has(input.maybe) ? 1 : 2"} {
+		all = append(all, compile(t, s, source))
+	}
+	in := Values{"input": input()}
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			for _, e := range all {
+				if _, err := e.Eval(t.Context(), in); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
