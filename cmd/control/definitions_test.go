@@ -70,7 +70,7 @@ func TestCheck(t *testing.T) {
 		"workflows/one.yaml": "agent: helper\nsteps: [{prompt: hello}, {sleep: x}]\n",
 	})
 	_, said, _ = invoke(t, "check", broken)
-	if !strings.Contains(said, "helper.md:2: modle: unknown key") || strings.Contains(said, "there is no agent") ||
+	if !strings.Contains(said, "helper.md:2:1: modle: unknown key") || strings.Contains(said, "there is no agent") ||
 		!strings.Contains(said, "one.yaml:2:34: \"x\" is no") {
 		t.Errorf("%s", said)
 	}

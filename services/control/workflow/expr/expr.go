@@ -27,8 +27,9 @@ const (
 	MaxSource = 4 << 10
 	// MaxCost bounds an evaluation in CEL's units of cost: a unit is a step, or ten bytes of text that are looked at.
 	MaxCost = 5_000_000
-	// MaxTime bounds an evaluation. It is looked at every interruptEvery steps of a walk over a list or a map.
-	MaxTime        = 250 * time.Millisecond
+	// MaxTime bounds an evaluation. It is looked at every interruptEvery steps of a walk over a list or a map. It
+	// is far more than what MaxCost allows takes on an idle machine: a loaded one must not decide what a run comes to.
+	MaxTime        = 3 * time.Second
 	interruptEvery = 1000
 	// MaxValue bounds a value in bytes, MaxList a list or a map in elements.
 	MaxValue = 16 << 20
