@@ -36,8 +36,8 @@ func readLabels(d *document.Document, labels map[string]string, key string, n *y
 		value, ok := d.Text(key, v, maxLabel)
 		switch {
 		case !validLabel(name):
-			d.Report(document.At(k), key, "cannot be a label: it must begin with a letter or digit and have at most 63 "+
-				"letters, digits and . _ / -")
+			d.Report(document.At(k), key, "cannot be a label: it must begin with a letter or digit and have at most "+
+				"63 letters, digits and . _ / -")
 		case ok && value == "":
 			d.Report(document.At(v), key, "must not be empty")
 		case ok:

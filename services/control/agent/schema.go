@@ -45,7 +45,8 @@ func ruleSchema() map[string]any {
 			string(approval.DoDeny))),
 		"to":         documented("Who may decide.", listOf(words(approval.LevelNames()...), 1)),
 		"timeout":    documented("How long it waits.", text(0)),
-		"on_timeout": documented("What a timeout stands for.", words(string(approval.DoDeny), string(approval.DoAllow))),
+		"on_timeout": documented("What a timeout stands for.",
+			words(string(approval.DoDeny), string(approval.DoAllow))),
 		"other":      documented("Whether somebody else than who asked has to decide.", boolean()),
 	})
 	s["required"] = []any{"tool", "do"}
