@@ -43,11 +43,11 @@ func ruleSchema() map[string]any {
 		"when": documented("Condition in CEL over args, the arguments.", text(approval.MaxCondition)),
 		"do": documented("What becomes of the call.", words(string(approval.DoAsk), string(approval.DoAllow),
 			string(approval.DoDeny))),
-		"to":         documented("Who may decide.", listOf(words(approval.LevelNames()...), 1)),
-		"timeout":    documented("How long it waits.", text(0)),
+		"to":      documented("Who may decide.", listOf(words(approval.LevelNames()...), 1)),
+		"timeout": documented("How long it waits.", text(0)),
 		"on_timeout": documented("What a timeout stands for.",
 			words(string(approval.DoDeny), string(approval.DoAllow))),
-		"other":      documented("Whether somebody else than who asked has to decide.", boolean()),
+		"other": documented("Whether somebody else than who asked has to decide.", boolean()),
 	})
 	s["required"] = []any{"tool", "do"}
 	return s
