@@ -13,6 +13,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/schedule"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
 )
 
@@ -77,8 +78,8 @@ func TestParseReadsEveryKey(t *testing.T) {
 		}) {
 		t.Errorf("%+v", d)
 	}
-	schedule := Schedule{"0 3 * * MON-FRI", "Europe/Berlin", CatchupAll, json.RawMessage(`{"n":1}`)}
-	if !reflect.DeepEqual(d.Schedules, []Schedule{schedule}) || d.Concurrency.Limit != 2 ||
+	weekdays := Schedule{"0 3 * * MON-FRI", "Europe/Berlin", schedule.CatchupAll, json.RawMessage(`{"n":1}`)}
+	if !reflect.DeepEqual(d.Schedules, []Schedule{weekdays}) || d.Concurrency.Limit != 2 ||
 		d.Concurrency.Policy != CancelOldest {
 		t.Errorf("%+v, %+v", d.Schedules, d.Concurrency)
 	}

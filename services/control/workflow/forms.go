@@ -6,16 +6,15 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"cel.dev/cel-go/common/types"
-	"github.com/netresearch/go-cron"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/schedule"
 	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/tool/result"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
@@ -249,7 +248,7 @@ func schedules(to *[]Schedule) Form {
 			{
 				Name: "catchup",
 				Doc:  "Which missed runs are made up for; last if there is none.",
-				Form: words(&s.Catchup, CatchupNone, CatchupLast, CatchupAll),
+				Form: words(&s.Catchup, schedule.CatchupNone, schedule.CatchupLast, schedule.CatchupAll),
 			},
 			{Name: "input", Doc: "Input of the runs.", Form: constant(&s.Input)},
 		}
@@ -261,7 +260,7 @@ func schedules(to *[]Schedule) Form {
 			return
 		}
 		r.each(n, func(item *yaml.Node) {
-			s := Schedule{Catchup: CatchupLast}
+			s := Schedule{Catchup: schedule.CatchupLast}
 			r.options(item, sc, "a schedule", options(&s))
 			*to = append(*to, s)
 			r.scheduled(item, s)
@@ -288,22 +287,14 @@ func (r *reader) scheduled(n *yaml.Node, s Schedule) {
 	}
 }
 
-var cronParser = sync.OnceValue(func() cron.Parser {
-	return cron.MustNewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cron.Dow | cron.Descriptor)
-})
-
 func cronTimes(to *string) Form {
 	return Form{Name: "five fields of cron", Schema: textSchema(), read: func(r *reader, n *yaml.Node, _ *expr.Scope) {
 		s := r.plain(n, maxName)
 		if s == "" {
 			return
 		}
-		if strings.Contains(s, "TZ=") || strings.HasPrefix(strings.TrimSpace(s), "@every") {
-			r.at(n, "%q has no place in cron: name the zone by tz, and write the times", short(s))
-			return
-		}
-		if _, err := cronParser().Parse(s); err != nil {
-			r.at(n, "%q are no times of cron: %s", short(s), strings.Join(strings.Fields(err.Error()), " "))
+		if _, err := schedule.Parse(s, ""); err != nil {
+			r.at(n, "%v", err)
 			return
 		}
 		*to = s
@@ -316,8 +307,8 @@ func zone(to *string) Form {
 		if s == "" {
 			return
 		}
-		if _, err := time.LoadLocation(s); err != nil || s == "Local" {
-			r.at(n, "there is no time zone %s: write one such as Europe/Berlin", short(s))
+		if _, err := schedule.Zone(s); err != nil {
+			r.at(n, "%v", err)
 			return
 		}
 		*to = s

@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/schedule"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
 )
 
@@ -111,21 +112,11 @@ type Concurrency struct {
 	Policy Policy
 }
 
-// Catchup says which runs of a schedule are made up for that fell due while no control plane ran.
-type Catchup string
-
-// Ways to catch up.
-const (
-	CatchupNone Catchup = "none"
-	CatchupLast Catchup = "last"
-	CatchupAll  Catchup = "all"
-)
-
 // Schedule starts runs at times.
 type Schedule struct {
 	Cron    string // five fields
 	Zone    string // of the IANA database; "" is UTC
-	Catchup Catchup
+	Catchup schedule.Catchup
 	Input   json.RawMessage // nil is {}
 }
 

@@ -29,7 +29,7 @@ const (
 	MaxCost = 5_000_000
 	// MaxTime bounds an evaluation. It is looked at every interruptEvery steps of a walk over a list or a map. It
 	// is far more than what MaxCost allows takes on an idle machine: a loaded one must not decide what a run comes to.
-	MaxTime        = 3 * time.Second
+	MaxTime        = time.Second
 	interruptEvery = 1000
 	// MaxValue bounds a value in bytes, MaxList a list or a map in elements.
 	MaxValue = 16 << 20
