@@ -33,7 +33,7 @@ const (
 
 // await handles what is told of the turn's calls until all have ended, or the loop is stopped or handed over.
 func (l *loop) await(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(sweepEvery)
 	defer timer.Stop()
 	sweep, look := time.Now(), firstLook // at once: what this owner has not sent itself is asked for
 	stopping := l.end.stop != nil
