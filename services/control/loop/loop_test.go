@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -127,6 +128,13 @@ func (e *executor) Local(string) (fleet.Executor, bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.info(), e.here && !e.away
+}
+
+// commands are those that it has run so far.
+func (e *executor) commands() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.ran)
 }
 
 func (e *executor) Send(_ context.Context, id string, m call.Message) error {
