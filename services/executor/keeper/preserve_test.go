@@ -85,9 +85,7 @@ func TestOutputThatWasNotKept(t *testing.T) {
 func allow(t *testing.T, c *Client, n uint64) uint64 {
 	t.Helper()
 	var old unix.Rlimit
-	c.mu.Lock()
 	pid := pidOf(c)
-	c.mu.Unlock()
 	if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
 		t.Fatal(err)
 	}
