@@ -155,7 +155,8 @@ func (c *cluster) progress(ctx context.Context) (open, settled int, err error) {
 		return 0, 0, err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // of a connection that is done
-	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status <> 2), count(*) FILTER (WHERE status = 2) FROM submissions`).Scan(&open, &settled)
+	err = conn.QueryRow(ctx, `SELECT count(*) FILTER (WHERE status <> 2), count(*) FILTER (WHERE status = 2)
+		FROM submissions`).Scan(&open, &settled)
 	return open, settled, err
 }
 
@@ -186,7 +187,8 @@ func (c *cluster) readToTheEnd(ctx context.Context, streams []*stream) error {
 	defer cancel()
 	for _, s := range streams {
 		var head int64
-		err := conn.QueryRow(ctx, `SELECT COALESCE(max(event_head), 0) FROM lanes JOIN sessions ON session_id = lanes.lane_id WHERE name = $1`, s.session).Scan(&head)
+		err := conn.QueryRow(ctx, `SELECT COALESCE(max(event_head), 0) FROM lanes
+			JOIN sessions ON session_id = lanes.lane_id WHERE name = $1`, s.session).Scan(&head)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/pawl-dev/pawl/internal/errs"
-	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/workflow"
 )
@@ -14,11 +13,18 @@ import (
 // ErrFrom refuses to go on from a step.
 var ErrFrom = errs.New(errs.FailedPrecondition, "STEP_NOT_RECORDED", "a run cannot go on from that step")
 
+// Kept are records of steps that another attempt of a run, or a copy of it, begins with: their Ords, and those among
+// them that are as not ended. What is part of these is needed again to go on.
+type Kept struct {
+	Records []int
+	Reopen  []int
+}
+
 // Keep says which of all records of a run another attempt begins with that goes on from a step: "" is the first one
 // that has failed. Kept are steps that were completed or skipped before it, and what they are part of. A step that was
 // undone is not kept, nor is what came after it in its list, nor steps of catch, finally and undo, which belong to the
 // end of the attempt before. Fails with ErrFrom.
-func Keep(def *workflow.Definition, records []step.Record, from string) (run.Kept, error) {
+func Keep(def *workflow.Definition, records []step.Record, from string) (Kept, error) {
 	k := keeper{
 		def: def, byOrd: map[int]*step.Record{}, byPath: map[string]*step.Record{}, open: map[int]bool{},
 		undone: map[int]bool{},
@@ -36,7 +42,7 @@ func Keep(def *workflow.Definition, records []step.Record, from string) (run.Kep
 	}
 	first, err := k.from(from)
 	if err != nil {
-		return run.Kept{}, err
+		return Kept{}, err
 	}
 	for up := first.Parent; up > 0; up = k.byOrd[up].Parent {
 		k.open[up] = true
@@ -98,7 +104,7 @@ func (k *keeper) broke(r *step.Record) bool {
 }
 
 // keep goes through the records, each after what it is part of.
-func (k *keeper) keep(first *step.Record) (out run.Kept) {
+func (k *keeper) keep(first *step.Record) (out Kept) {
 	gone := map[int]bool{}         // records that are not kept
 	cut := map[string]bool{}       // lists of which a step is not kept
 	kept := map[int]*step.Record{} // by Ord
