@@ -116,6 +116,7 @@ func (w *Worker) lease(
 func (w *Worker) settled(e Ended) {
 	w.deps.Events.Publish(e.LaneID, e.Key, e.Events)
 	w.deps.Bus.Announce(e.LaneID)
+	w.mail.Set() // of who rests on it
 	if e.Ready {
 		w.deps.Bus.PublishReady()
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/step"
 )
 
 // Commit is facts about loops of an owned lane, written in one transaction or not at all.
@@ -19,6 +20,7 @@ import (
 // now.
 type Commit struct {
 	Fence     Fence
+	Kind      Kind // of the lane; 0 is a session's
 	ID        string
 	Tenant    string // whose lane it is: stores let tenants take turns
 	EventHead int64  // before this commit
@@ -77,7 +79,12 @@ type Step struct {
 	Model         string       // see Loop.Model; "" leaves it. It is no progress
 	Turn          *Turn        // the model call that this step is the answer of
 	Joins         []Join       // of the root: submissions that join it; refused with ErrNotQueued, see Refused
-	End           *Settlement  // the loop ends; of the root: the head settles, and all open loops with it
+	// Records and Taken are of a run: what became of its steps, by Ord, in the order in which it became so, and signals
+	// that steps have received. One of a step that has ended is refused with step.ErrEnded, and a signal that another
+	// step has received with step.ErrTaken.
+	Records []step.Record
+	Taken   []step.Taken
+	End     *Settlement // the loop ends; of the root: the head settles, and all open loops with it
 }
 
 // Begin makes a sub-agent's loop. It is running, and at PhaseAccepted unless the step has Progress.

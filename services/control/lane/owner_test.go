@@ -16,7 +16,7 @@ import (
 
 var errDown = errs.New(errs.Unavailable, "AWAY", "the database is away")
 
-func step(loop string, events int) Step {
+func stepOf(loop string, events int) Step {
 	return Step{LoopID: loop, Events: make([]event.Event, events)}
 }
 
@@ -39,7 +39,7 @@ func TestCommitsAreMerged(t *testing.T) {
 		var wg sync.WaitGroup
 		commit := func(loop string) {
 			wg.Go(func() {
-				if err := o.Commit(step(loop, 2)); err != nil {
+				if err := o.Commit(stepOf(loop, 2)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -74,7 +74,7 @@ func merged(t *testing.T, o *Owner, r *rows, answer func(Commit) (Committed, err
 	var wg sync.WaitGroup
 	for i, loop := range []string{"first", "a", "b", "c"} {
 		wg.Go(func() {
-			err := o.Commit(step(loop, 1))
+			err := o.Commit(stepOf(loop, 1))
 			mu.Lock()
 			defer mu.Unlock()
 			got[loop] = err
@@ -145,7 +145,7 @@ func TestCommitOutlastsAnOutage(t *testing.T) {
 			}
 			return Committed{Mail: 7, Ends: Ends{In: Never}}, nil
 		}
-		if err := o.Commit(step("root of l", 1)); err != nil || len(r.now().commits) != 5 || o.Mail() != 7 {
+		if err := o.Commit(stepOf("root of l", 1)); err != nil || len(r.now().commits) != 5 || o.Mail() != 7 {
 			t.Fatalf("%v after %d tries, mail %d", err, len(r.now().commits), o.Mail())
 		}
 		for _, c := range r.now().commits {
@@ -162,13 +162,13 @@ func TestParkIsAlone(t *testing.T) {
 		o, r, _ := owner(t.Context(), lease("l"))
 		open, first := gate(r)
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = o.Commit(step("a", 1)) })
+		wg.Go(func() { _ = o.Commit(stepOf("a", 1)) })
 		<-first
-		wg.Go(func() { _ = o.Commit(step("b", 1)) })
+		wg.Go(func() { _ = o.Commit(stepOf("b", 1)) })
 		synctest.Wait()
-		wg.Go(func() { _, _ = o.CommitWith(step("root of l", 1), With{Park: &Park{Mail: 3, For: Never}}) })
+		wg.Go(func() { _, _ = o.CommitWith(stepOf("root of l", 1), With{Park: &Park{Mail: 3, For: Never}}) })
 		synctest.Wait()
-		wg.Go(func() { _ = o.Commit(step("c", 1)) })
+		wg.Go(func() { _ = o.Commit(stepOf("c", 1)) })
 		synctest.Wait()
 		close(open)
 		wg.Wait()
@@ -192,7 +192,7 @@ func TestRaise(t *testing.T) {
 		o, r, _ := owner(t.Context(), lease("l"))
 		open, first := gate(r)
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = o.Commit(step("root of l", 1)) })
+		wg.Go(func() { _ = o.Commit(stepOf("root of l", 1)) })
 		<-first
 		for range 2 {
 			wg.Go(func() {
@@ -207,7 +207,7 @@ func TestRaise(t *testing.T) {
 		}
 		close(open)
 		wg.Wait()
-		if err := o.Commit(step("root of l", 1)); err != nil || r.now().commits[1].Fence.Epoch != 41 {
+		if err := o.Commit(stepOf("root of l", 1)); err != nil || r.now().commits[1].Fence.Epoch != 41 {
 			t.Errorf("%v, %+v", err, r.now().commits[1].Fence)
 		}
 	})
@@ -236,7 +236,7 @@ func TestEnding(t *testing.T) {
 			r.commit = func(Commit) (Committed, error) {
 				return Committed{Ends: Ends{In: in, Why: Deadline}}, nil
 			}
-			if err := o.Commit(step("root of l", 1)); err != nil {
+			if err := o.Commit(stepOf("root of l", 1)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -259,7 +259,7 @@ func TestEnding(t *testing.T) {
 			next.Loops[0].ID, next.EventHead = "next", 3
 			return Committed{Next: &next}, nil
 		}
-		end := step("root of l", 1)
+		end := stepOf("root of l", 1)
 		end.End = &Settlement{Outcome: Completed}
 		if _, err := o.CommitWith(end, With{Continue: true}); err != nil || ended(o) ||
 			o.Lease().Loops[0].ID != "next" {
@@ -315,11 +315,11 @@ func TestProgressClearsStalls(t *testing.T) {
 		l := lease("l")
 		l.Loops = []Loop{{ID: "r", Stalls: 2}, {ID: "c", ParentCall: "p", Stalls: 2}}
 		o, _, _ := owner(t.Context(), l)
-		spent := step("r", 1)
+		spent := stepOf("r", 1)
 		if err := o.Commit(spent); err != nil || o.Lease().Loops[0].Stalls != 2 {
 			t.Errorf("%v, %+v", err, o.Lease().Loops)
 		}
-		moved := step("c", 1)
+		moved := stepOf("c", 1)
 		moved.Progress = &Progress{Phase: PhaseModel, Turn: 2}
 		if err := o.Commit(moved); err != nil || o.Lease().Loops[0].Stalls != 2 || o.Lease().Loops[1].Stalls != 0 {
 			t.Errorf("%v, %+v", err, o.Lease().Loops)

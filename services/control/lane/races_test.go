@@ -37,12 +37,12 @@ func TestEndOfTheHeadIsTheLastStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o, r, _ := owner(t.Context(), lease("l"))
 		open, first := gate(r)
-		end := step("root of l", 1)
+		end := stepOf("root of l", 1)
 		end.End = &Settlement{Outcome: Aborted}
-		childEnd := step("b", 1)
+		childEnd := stepOf("b", 1)
 		childEnd.End = &Settlement{Outcome: Aborted}
 		var wg sync.WaitGroup
-		for i, s := range []Step{step("first", 1), childEnd, step("c", 1), end, step("d", 1)} {
+		for i, s := range []Step{stepOf("first", 1), childEnd, stepOf("c", 1), end, stepOf("d", 1)} {
 			wg.Go(func() { _ = o.Commit(s) })
 			synctest.Wait()
 			if i == 0 {
@@ -231,7 +231,7 @@ func TestShortParkIsPunctual(t *testing.T) {
 			r.commit = func(Commit) (Committed, error) { return Committed{Parked: true, Ends: Ends{In: Never}}, nil }
 			rests := map[bool]time.Duration{true: time.Hour, false: 100 * time.Millisecond}[long]
 			k.drive = func(_ context.Context, o *Owner) error {
-				_, err := o.CommitWith(step("root of 1-0", 1), With{Park: &Park{For: rests}})
+				_, err := o.CommitWith(stepOf("root of 1-0", 1), With{Park: &Park{For: rests}})
 				return err
 			}
 			r.due[KindSession] = leases(1, KindSession)

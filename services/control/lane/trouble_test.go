@@ -62,7 +62,7 @@ func TestTemporaryForEverIsCharged(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				released := failing(t, func(o *Owner) error {
 					if c.moves {
-						moved := step("root of l", 1)
+						moved := stepOf("root of l", 1)
 						moved.Progress = &Progress{Phase: PhaseModel, Turn: 2}
 						if err := o.Commit(moved); err != nil {
 							return err
@@ -109,7 +109,7 @@ func TestCommitIsNotTriedForEver(t *testing.T) {
 			took := make(chan time.Duration, 1)
 			k.drive = func(_ context.Context, o *Owner) error {
 				began := time.Now()
-				err := o.Commit(step("root of l", 1))
+				err := o.Commit(stepOf("root of l", 1))
 				took <- time.Since(began)
 				return err
 			}
@@ -177,7 +177,7 @@ func TestYieldsAreCharged(t *testing.T) {
 		o, _, _ := owner(t.Context(), lease("l"))
 		for i := range 3 * maxYields {
 			if i == maxYields-1 {
-				moved := step("root of l", 1)
+				moved := stepOf("root of l", 1)
 				moved.Progress = &Progress{Phase: PhaseTools, Turn: 1}
 				if err := o.Commit(moved); err != nil {
 					t.Fatal(err)

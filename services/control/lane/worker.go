@@ -28,6 +28,7 @@ type Worker struct {
 	deps  Deps
 	looks looks        // of the incarnation that runs, and of those before it
 	look  await.Signal // rows of lanes that run here may have changed
+	mail  await.Signal // mail was posted here
 	// troubles are of loops that ran here.
 	troubles troubles
 
@@ -45,7 +46,9 @@ type Worker struct {
 
 // NewWorker makes a Worker.
 func NewWorker(deps Deps) *Worker {
-	return &Worker{deps: deps.withDefaults(), look: await.NewSignal(), runs: map[string]*held{}}
+	return &Worker{
+		deps: deps.withDefaults(), look: await.NewSignal(), mail: await.NewSignal(), runs: map[string]*held{},
+	}
 }
 
 // Run is one incarnation: it claims due lanes, takes over those of dead replicas (those of predecessors in any case)
@@ -104,6 +107,8 @@ func (w *Worker) loop(ctx context.Context, drain <-chan struct{}, watch *watch) 
 			due.Reset(w.claim(ctx))
 		case <-ready.C:
 			due.Reset(w.claim(ctx))
+		case <-w.mail:
+			w.moveMail(ctx)
 		case <-pause.C:
 			hints = w.look
 		case <-hints:

@@ -91,7 +91,8 @@ func without(batch []*request, refused *Refused) (others []*request) {
 func (o *Owner) build(batch []*request) Commit {
 	o.mu.Lock()
 	c := Commit{
-		Fence: o.lease.Fence, ID: ident.New(), Tenant: o.lease.Root().Key.Tenant, EventHead: o.lease.EventHead,
+		Fence: o.lease.Fence, Kind: o.lease.Kind, ID: ident.New(), Tenant: o.lease.Root().Key.Tenant,
+		EventHead: o.lease.EventHead,
 	}
 	o.mu.Unlock()
 	seq := c.EventHead
@@ -168,6 +169,9 @@ func (o *Owner) applied(c Commit, out Committed) {
 		o.take(*out.Next)
 	}
 	o.worker.deps.Bus.Announce(c.Fence.LaneID)
+	if c.Kind == KindRun { // the next of its key, and who rests on it, have mail
+		o.worker.mail.Set()
+	}
 	if out.Ready {
 		o.worker.deps.Bus.PublishReady()
 	}

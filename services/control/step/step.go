@@ -11,7 +11,18 @@ package step
 
 import (
 	"encoding/json"
+	"errors"
 	"time"
+)
+
+// Failures of writing and reading records. Each is a bug, or damage: the run that has it is interrupted.
+var (
+	// ErrEnded refuses to change the record of a step that has ended.
+	ErrEnded = errors.New("the record of a step that has ended does not change")
+	// ErrTaken refuses a signal that another step has received, or that is not there.
+	ErrTaken = errors.New("another step has received the signal")
+	// ErrUnreadable says that a record cannot be read, so that nobody knows how the run goes on.
+	ErrUnreadable = errors.New("the record of a step cannot be read")
 )
 
 // State of a step.
@@ -80,3 +91,27 @@ type Record struct {
 	StartedAt time.Time // for people
 	EndedAt   time.Time
 }
+
+// Signal is what somebody has told a run.
+type Signal struct {
+	Seq  int64 // within the run, in order of arrival
+	Name string
+	// MessageID tells repetitions of one signal; "" is none.
+	MessageID string
+	Body      json.RawMessage
+	By        string // for people
+	At        time.Time
+	TakenBy   string // path of the step that has received it, "" for none
+}
+
+// Taken says that a step has received a signal.
+type Taken struct {
+	Seq  int64
+	Path string
+}
+
+// Bounds of signals that a run has not received yet.
+const (
+	MaxSignals     = 1000
+	MaxSignalBytes = 1 << 20
+)

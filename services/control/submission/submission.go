@@ -123,6 +123,8 @@ type Admission struct {
 	Options        lane.Options
 	WhenBusy       WhenBusy
 	Images         []session.Image // that Input names
+	// Wakes is a lane that rests on the end of the submission: it has mail then. "" is none.
+	Wakes string
 	// ReplayOnly wants the answer to an earlier admission with the same idempotency key; ErrNotFound when there is
 	// none.
 	ReplayOnly bool
