@@ -18,7 +18,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
@@ -173,6 +175,51 @@ func (u unwalled) RevokeGrant(ctx context.Context, _, id string, by audit.Who) (
 	return u.Store.RevokeGrant(ctx, session.DefaultTenant, id, by)
 }
 
+func (u unwalled) StartRun(ctx context.Context, s run.Start) (run.Started, error) {
+	s.Tenant = session.DefaultTenant
+	return u.Store.StartRun(ctx, s)
+}
+
+func (u unwalled) RetryRun(ctx context.Context, r run.Retry) (run.Started, error) {
+	r.Tenant = session.DefaultTenant
+	return u.Store.RetryRun(ctx, r)
+}
+
+func (u unwalled) GetRun(ctx context.Context, _, id string) (run.Run, error) {
+	return u.Store.GetRun(ctx, session.DefaultTenant, id)
+}
+
+func (u unwalled) ListRuns(ctx context.Context, f run.Filter) ([]run.Run, error) {
+	f.Tenant = session.DefaultTenant
+	return u.Store.ListRuns(ctx, f)
+}
+
+func (u unwalled) Tell(ctx context.Context, n run.Telling) (step.Signal, error) {
+	n.Tenant = session.DefaultTenant
+	return u.Store.Tell(ctx, n)
+}
+
+func (u unwalled) Schedules(ctx context.Context, _ string) ([]run.Schedule, error) {
+	return u.Store.Schedules(ctx, session.DefaultTenant)
+}
+
+func (u unwalled) SetSchedules(
+	ctx context.Context, _, workflow string, all []run.Schedule, next func(int, time.Time) time.Time,
+) error {
+	return u.Store.SetSchedules(ctx, session.DefaultTenant, workflow, all, next)
+}
+
+func (u unwalled) PauseSchedule(
+	ctx context.Context, _, workflow string, index int, paused bool, next func(time.Time) time.Time,
+) (run.Schedule, error) {
+	return u.Store.PauseSchedule(ctx, session.DefaultTenant, workflow, index, paused, next)
+}
+
+func (u unwalled) Fire(ctx context.Context, s run.Schedule, next time.Time, starts []run.Start) (bool, error) {
+	s.Tenant = session.DefaultTenant
+	return u.Store.Fire(ctx, s, next, starts)
+}
+
 func (u unwalled) ListAudit(ctx context.Context, f audit.Filter) ([]audit.Event, string, error) {
 	f.Tenant = ""
 	return u.Store.ListAudit(ctx, f)
@@ -183,7 +230,9 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[session.Key](), reflect.TypeFor[session.Filter](), reflect.TypeFor[submission.Admission](),
 	reflect.TypeFor[deletion.Deletion](), reflect.TypeFor[auth.Token](), reflect.TypeFor[auth.Ticket](),
 	reflect.TypeFor[audit.Filter](), reflect.TypeFor[approval.Filter](), reflect.TypeFor[approval.Decision](),
-	reflect.TypeFor[session.New](), reflect.TypeFor[session.Fork](),
+	reflect.TypeFor[session.New](), reflect.TypeFor[session.Fork](), reflect.TypeFor[run.Start](),
+	reflect.TypeFor[run.Retry](), reflect.TypeFor[run.Filter](), reflect.TypeFor[run.Telling](),
+	reflect.TypeFor[run.Schedule](),
 }
 
 const (
@@ -213,6 +262,7 @@ var boundBy = map[string]string{
 	"TurnApprovals": platform, "ExpireApproval": platform, "LaneGrants": platform, "TurnCalls": platform,
 	"Unended": platform, "WaitingCalls": platform, "PauseModel": platform, "ModelPause": platform,
 	"LastSummary": platform, "Steers": platform,
+	"OpenSteps": byID, "PartsOf": byID, "ListSteps": byID, "Untaken": byID, "DueSchedules": platform,
 }
 
 // Every method of the stores is told a tenant, or it is known what it is bound by instead. What is told a tenant

@@ -1,7 +1,7 @@
 // Package retention deletes what piles up and nobody needs any more.
 //
 //	each minute ──▶ events, deltas, tickets
-//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, approvals, pauses, audit events
+//	each hour   ──▶ receipts, calls, executors, tokens, definitions, deletions, approvals, runs, pauses, audit events
 //
 // Invariants: one transaction deletes a bounded number of rows and bytes, so that no pass holds a database's only
 // writer for long; what a pass cannot delete is not looked at again and again; a kind that fails does not keep the
@@ -47,6 +47,8 @@ const (
 	Deletions
 	// Approvals are those that are not open, by the time of their decision, and grants that were revoked.
 	Approvals
+	// Runs are those that have ended, by the time of their end. A batch begins their deletion, see package deletion.
+	Runs
 	// Pauses are those of models, by their end.
 	Pauses
 	// Audit is the audit log, by the time of each event.
@@ -56,7 +58,7 @@ const (
 
 var names = [kinds]string{
 	"events", "deltas", "tickets", "receipts", "calls", "executors", "tokens", "definitions", "deletions",
-	"approvals", "pauses of models", "audit events",
+	"approvals", "runs", "pauses of models", "audit events",
 }
 
 // String is the plural of what is deleted.
@@ -67,8 +69,8 @@ const (
 	DefaultEvents = 7 * 24 * time.Hour
 	// DeltaAge is how long deltas are kept at least: whoever reconnects within a day gets them as they were.
 	DeltaAge = 24 * time.Hour
-	// RecordAge is how long calls, executors, tokens, definitions, deletions and approvals are kept after their use has
-	// ended.
+	// RecordAge is how long calls, executors, tokens, definitions, deletions, approvals and runs are kept after their
+	// use has ended.
 	RecordAge = 30 * 24 * time.Hour
 	// DefaultAudit is how long the audit log is kept.
 	DefaultAudit = 90 * 24 * time.Hour

@@ -62,7 +62,9 @@ func TestSweeper(t *testing.T) {
 		}
 		day := 24 * time.Hour
 		month := 30 * day
-		want := [kinds]time.Duration{48 * time.Hour, day, 0, 0, month, month, month, month, month, month, 0, 90 * day}
+		want := [kinds]time.Duration{
+			48 * time.Hour, day, 0, 0, month, month, month, month, month, month, month, 0, 90 * day,
+		}
 		if p.most > MaxRows || p.ages != want {
 			t.Errorf("at most %d at once, of ages %v", p.most, p.ages)
 		}

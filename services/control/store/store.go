@@ -18,6 +18,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
@@ -27,6 +28,7 @@ import (
 type Store interface {
 	session.Store
 	approval.Store
+	run.Store
 	submission.Store
 	lane.Store
 	call.Store

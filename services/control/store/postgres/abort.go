@@ -47,6 +47,12 @@ var (
 		"s.session_id = $1 AND s.seq >= (SELECT first_open FROM lanes WHERE lane_id = $1) AND s.status + 0")
 )
 
+// withdrawnSQL wakes the lanes that rest on what was settled at a time without having begun.
+const withdrawnSQL = `
+INSERT INTO wakes (tenant, lane_id) SELECT s.tenant, s.wakes FROM submissions s WHERE s.session_id = $1
+  AND s.seq >= (SELECT first_open FROM lanes WHERE lane_id = $1) AND s.status + 0 = 2
+  AND s.settled_at = $2::timestamptz AND s.wakes IS NOT NULL`
+
 // abort runs abortOneSQL or abortSessionSQL for id under the lane's lock.
 func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int, running string, err error) {
 	z := submission.NeverBegan()
@@ -54,7 +60,7 @@ func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int,
 	if err != nil {
 		return 0, "", err
 	}
-	batch, tenant := &pgx.Batch{}, tenancy.Of(ctx)
+	batch, tenant, now := &pgx.Batch{}, tenancy.Of(ctx), s.now()
 	if s.wall == "" || tenant == "" {
 		batch.Queue(lockLaneSQL, laneID)
 	} else {
@@ -62,10 +68,15 @@ func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int,
 		batch.Queue(asTenants+lockLaneSQL, laneID)
 		sql = asTenants + sql
 	}
-	batch.Queue(sql, id, s.now(), string(z.Outcome), z.Reason, z.Message, cancellation,
+	batch.Queue(sql, id, now, string(z.Outcome), z.Reason, z.Message, cancellation,
 		micros(lane.ForceGrace)).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})
+	if tenant != "" {
+		s.within(batch, "") // whose mail and keys are
+	}
+	batch.Queue(withdrawnSQL, laneID, now)
+	endRuns(batch, []string{laneID}, now)
 	err = s.foreign(ctx, tenant, s.send(ctx, batch))
 	return settled, running, err
 }

@@ -54,6 +54,7 @@ var admitTable = append(resolveTable[:len(resolveTable):len(resolveTable)], tabl
 	col("segment", "bytea", func(r *admitRow) []byte { return r.segment }),
 	col("now", "timestamptz", func(r *admitRow) time.Time { return r.now }),
 	col("options", "text", func(r *admitRow) *string { return optional(r.options) }),
+	col("wakes", "uuid", func(r *admitRow) *string { return optional(r.Wakes) }),
 }...)
 
 // resolveSQL is the read before an admission. Its clock is the admission's, so that the event that tells of the start
@@ -115,7 +116,7 @@ l AS (UPDATE lanes x SET next_seq = x.next_seq + 1, pending = x.pending + 1,
     event_head  = x.event_head + (x.state = 0 AND {takes})::int
   FROM i WHERE x.lane_id = i.session_id AND NOT x.closed
   RETURNING i.ord, i.session_id, i.tenant, i.submission_id, i.idem_key, i.scope, i.hash, i.digest, i.input,
-    i.timeout_us, i.segment, i.now, i.options, x.next_seq - 1 AS seq,
+    i.timeout_us, i.segment, i.now, i.options, i.wakes, x.next_seq - 1 AS seq,
     x.claim_id IS NOT DISTINCT FROM i.claim_id AS took, x.epoch, i.entry_head AS entry_base,
     x.event_head - (x.claim_id IS NOT DISTINCT FROM i.claim_id)::int AS event_base, x.mail),`,
 	"{takes}", "i.owner IS NOT NULL AND x.event_head = i.event_head")
@@ -128,11 +129,11 @@ g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, kind, b
   SELECT session_id, event_base + 1, event_base + 1, tenant, epoch, 3, segment, now FROM l WHERE took),
 b AS (INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, seq, idem_key, input_hash,
     agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at, started_at,
-    options)
+    options, wakes)
   SELECT submission_id, tenant, session_id, session_id, submission_id, seq, idem_key, hash, digest,
     CASE WHEN NOT took THEN input END, event_base, took::int, took::int, took::int,
     CASE WHEN took THEN entry_base + 1 ELSE 0 END, CASE WHEN took THEN entry_base + 1 ELSE 0 END, timeout_us, now,
-    CASE WHEN took THEN now END, options FROM l)`
+    CASE WHEN took THEN now END, options, wakes FROM l)`
 
 // busyRow is an admission that wants something of a session that is busy.
 type busyRow struct {

@@ -21,6 +21,7 @@ type claim struct {
 	lanes     string // the statement that takes the lanes
 	args      []any
 	due       []any // of the kind whose next lane is asked for; nil is none
+	runs      bool  // the lanes are runs'
 }
 
 // claimed is what a claim got, as it was scanned.
@@ -47,6 +48,7 @@ func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit i
 	c := claim{
 		owner: owner, id: id, lanes: claimLanesSQL,
 		args: []any{owner, id, limit, int16(kind), s.now(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.now()},
+		runs: kind == lane.KindRun,
 	}
 	if last, crowded := s.turns.of(kind); crowded {
 		c.lanes, c.args = claimInTurnSQL, append(c.args, last)
@@ -126,6 +128,9 @@ func (s *Store) claim(ctx context.Context, c claim, again bool, got *claimed) er
 		})
 	}
 	batch.Queue(claimHeadsSQL, c.charge, s.now(), micros(lane.ForceGrace), c.owner, c.id).Query(got.collect)
+	if c.runs {
+		batch.Queue(beginRunsSQL, s.now(), c.owner, c.id)
+	}
 	if c.charge > 0 {
 		batch.Queue(stallsSQL, c.charge, c.owner, c.id)
 	}

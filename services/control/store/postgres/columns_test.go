@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
+	records "github.com/pawl-dev/pawl/services/control/step"
 )
 
 // everything has a value of every type that a column can have.
@@ -135,6 +136,8 @@ func TestACommitSendsWhatHasSomethingToWrite(t *testing.T) {
 		}
 	}
 	events := lane.Step{LoopID: ident.New(), SessionID: ident.New(), Events: []event.Event{{Seq: 1}}}
+	ended := events
+	ended.Records = []records.Record{{Ord: 1, State: records.Completed}}
 	for name, c := range map[string]struct {
 		step lane.Step
 		want int
@@ -142,6 +145,7 @@ func TestACommitSendsWhatHasSomethingToWrite(t *testing.T) {
 		"events": {events, 2},
 		"an answer that nothing was asked before": {answer(1), 4},
 		"an answer that may end sub-agents":       {answer(2), 5},
+		"the end of a step of a run":              {ended, 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := prepare(lane.Commit{

@@ -32,6 +32,7 @@ type step struct {
 	usage, turnUsage, cancellation *string
 	options                        string   // of Begin
 	subjects                       []string // of Approvals
+	records                        []rows.StepRow
 	changes                        []change
 	shown                          []call.Shown
 }
@@ -102,6 +103,10 @@ func prepareStep(from lane.Step) (step, error) {
 		}
 		p.subjects = append(p.subjects, subject)
 	}
+	var err error
+	if p.records, err = rows.EncodeRecords(p.Records); err != nil {
+		return p, err
+	}
 	if err := p.merge(); err != nil {
 		return p, err
 	}
@@ -162,6 +167,7 @@ func (s *Store) flushCommits(ctx context.Context, ops []*commitOp) error {
 		})
 		return err
 	})
+	endRuns(batch, rows.runs, s.now())
 	s.queueNext(batch, ops, &next)
 	if err := s.send(ctx, batch); err != nil {
 		return s.failed(ctx, ops, err)

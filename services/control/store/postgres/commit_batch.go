@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
 // commitRows is a batch of commits as rows of what they write. It has fields for all that a commit can write.
@@ -21,12 +23,21 @@ type commitRows struct {
 	notes          []noteRow
 	turns          []turnRow
 	prefixes       []prefixRow
+	records, blobs []recordRow
+	folds          []foldRow
+	signals        []signalRow
 	forgets, ended []string // loops
+	ends           bool     // a loop ends
+	runs           []string // whose attempts may end
 }
 
 // add appends the commit with the ordinal i.
 func (rows *commitRows) add(i int, c *commit) {
 	rows.lanes = append(rows.lanes, laneRow{c, int32(i)})
+	rows.ends = rows.ends || c.ended != ""
+	if c.ended != "" && c.Kind == lane.KindRun {
+		rows.runs = append(rows.runs, c.Fence.LaneID)
+	}
 	if c.Executor != "" {
 		rows.binds = append(rows.binds, laneRow{c, int32(i)})
 	}
@@ -48,6 +59,7 @@ func (rows *commitRows) add(i int, c *commit) {
 
 // addStep appends what a step writes beside the row of its loop.
 func (rows *commitRows) addStep(p stepRow) {
+	rows.addRun(p)
 	for _, j := range p.Joins {
 		rows.joins = append(rows.joins, joinRow{j, p.lane, p.LoopID})
 	}
@@ -88,7 +100,11 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved f
 		b.Queue(forgetSQL, flush, rows.forgets)
 	}
 	queue(b, beginsSQL, beginTable, rows.begins, flush, now)
-	queue(b, loopsSQL, loopTable, rows.steps, flush, now)
+	loops := loopsSQL
+	if rows.ends {
+		loops = endingLoopsSQL
+	}
+	queue(b, loops, loopTable, rows.steps, flush, now)
 	if len(rows.ended) > 0 {
 		b.Queue(treesSQL, flush, rows.ended)
 	}
@@ -103,6 +119,10 @@ func (rows *commitRows) queue(b *pgx.Batch, flush string, now time.Time, moved f
 	queue(b, prefixesSQL, prefixTable, rows.prefixes, flush, now)
 	queue(b, turnsSQL, turnTable, rows.turns, flush, now)
 	queue(b, bindSQL, bindTable, rows.binds, flush)
+	queue(b, foldsSQL, foldTable, rows.folds, flush)
+	queue(b, stepsSQL, runStepTable, rows.records, flush, now)
+	queue(b, blobsSQL, blobTable, rows.blobs, flush)
+	queue(b, signalsSQL, signalTable, rows.signals, flush)
 }
 
 // queue queues a statement that has something to write.

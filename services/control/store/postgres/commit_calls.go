@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	records "github.com/pawl-dev/pawl/services/control/step"
 )
 
 var errNoOutcome = errors.New("an outcome of a call is done, lost or cancelled")
@@ -120,6 +123,9 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 		} else if decided {
 			return &lane.Refused{LoopID: p.LoopID, Err: approval.ErrDecided}
 		}
+		if err := s.notRecorded(ctx, c.Fence.LaneID, p); err != nil {
+			return err
+		}
 		for _, d := range p.changes {
 			got, err := s.GetCall(ctx, d.callID)
 			if err == nil && got.LaneID != c.Fence.LaneID {
@@ -137,6 +143,35 @@ func (s *Store) refusal(ctx context.Context, c *commit) error {
 		}
 	}
 	return errContradicts
+}
+
+// notRecorded is why the records of steps, or the signals that they have received, are refused.
+func (s *Store) notRecorded(ctx context.Context, runID string, p *step) error {
+	for i := range p.records {
+		var same bool
+		r := &p.records[i]
+		err := s.pool.QueryRow(ctx, `
+			SELECT state = 1 AND path = $3 FROM run_steps WHERE run_id = $1 AND ord = $2`, runID,
+			r.Ord, r.Path).Scan(&same)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		if err == nil && !same {
+			return fmt.Errorf("step %s: %w", r.Path, records.ErrEnded)
+		}
+	}
+	for _, taken := range p.Taken {
+		var free bool
+		err := s.pool.QueryRow(ctx, `SELECT count(*) = 1 FROM run_signals WHERE run_id = $1 AND seq = $2
+			AND taken_by IS NULL`, runID, taken.Seq).Scan(&free)
+		if err != nil {
+			return err
+		}
+		if !free {
+			return fmt.Errorf("signal %d: %w", taken.Seq, records.ErrTaken)
+		}
+	}
+	return nil
 }
 
 // notQueued reports whether a submission that a step joins does not wait for its loop any more.

@@ -19,6 +19,7 @@ var laneTable = table[laneRow]{
 	col("ord", "int", func(r *laneRow) int32 { return r.ord }),
 	col("lane_id", "uuid", func(r *laneRow) string { return r.Fence.LaneID }),
 	col("epoch", "bigint", func(r *laneRow) int64 { return r.Fence.Epoch }),
+	col("kind", "smallint", func(r *laneRow) int16 { return int16(max(r.Kind, lane.KindSession)) }),
 	col("event_head", "bigint", func(r *laneRow) int64 { return r.EventHead }),
 	col("events", "int", func(r *laneRow) int32 { return int32(r.segment.Last - r.EventHead) }),
 	col("ended", "text", func(r *laneRow) *string { return optional(r.ended) }),

@@ -52,6 +52,7 @@ WITH l AS (UPDATE lanes x SET flush = $1,
     AND s.submission_id = ANY (string_to_array(t.ended, ',')::uuid[])
     AND s.lane_id = t.lane_id AND s.status + 0 = 1 AND s.parent_call IS NULL) i
   WHERE x.lane_id = i.lane_id AND x.epoch = i.epoch AND x.state + 0 = 2 AND x.event_head = i.event_head
+    AND x.kind + 0 = i.kind
   RETURNING i.ord, i.lane_id, i.events, i.commit_id, i.segment_kind, i.segment, x.tenant, x.epoch, x.event_head,
     x.state, x.mail, x.ends_at, x.ends_why),
 g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_id, kind, body, created_at)
@@ -72,8 +73,18 @@ FROM i`, 2)
 
 // loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a
 // valid fence nothing else can be, so that it fails the transaction, by a division by zero.
-var loopsSQL = loopTable.in(`
-WITH i AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
+var loopsSQL = loopTable.in(moveLoopsSQL+loopsMoved, 2)
+
+// endingLoopsSQL is loopsSQL where some loops end: it wakes the lanes that rest on that.
+var endingLoopsSQL = loopTable.in(moveLoopsSQL+`,
+w AS (INSERT INTO wakes (tenant, lane_id) SELECT tenant, wakes FROM u WHERE status = 2 AND wakes IS NOT NULL)`+
+	loopsMoved, 2)
+
+const loopsMoved = `
+SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`
+
+const moveLoopsSQL = `
+WITH i AS MATERIALIZED (SELECT t.*, ` + nowSQL2 + ` AS now FROM {rows}
   JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
 u AS (UPDATE submissions s SET
     entry_head   = s.entry_head + i.entries,
@@ -95,16 +106,16 @@ u AS (UPDATE submissions s SET
     settled_at   = CASE WHEN i.ends THEN i.now ELSE s.settled_at END,
     cancellation = CASE WHEN i.ends THEN i.cancellation ELSE s.cancellation END
   FROM i WHERE i.writes AND s.submission_id = i.loop_id AND s.lane_id = i.lane_id
-    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head RETURNING 1),
+    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head
+  RETURNING s.tenant, s.status, s.wakes),
 r AS (SELECT 1 FROM i JOIN submissions s ON s.submission_id = i.loop_id AND s.lane_id = i.lane_id
-    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)
-SELECT 1 / ((SELECT count(*) FROM u) + (SELECT count(*) FROM r) = (SELECT count(*) FROM i))::int`, 2)
+    AND (s.session_id = i.session_id) IS TRUE AND s.status + 0 = 1 AND s.entry_head = i.entry_head WHERE NOT i.writes)`
 
 // treesSQL settles the loops that are still open below roots ($2) that have ended in this transaction, as these, and
-// what has joined them, which has their answer, too. OFFSET 0 has them found by their root: a planner that knows of
-// none yet would read all that there are by then.
+// what has joined them, which has their answer, too, and wakes the lanes that rest on that. OFFSET 0 has them found by
+// their root: a planner that knows of none yet would read all that there are by then.
 const treesSQL = `
-UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
+WITH u AS (UPDATE submissions s SET status = 2, outcome = r.outcome, reason = r.reason, message = r.message,
   settled_at = r.settled_at, model = CASE WHEN c.joined THEN r.model ELSE s.model END,
   result_entry = CASE WHEN c.joined THEN r.result_entry ELSE s.result_entry END,
   cancellation = CASE WHEN c.joined THEN r.cancellation ELSE s.cancellation END,
@@ -117,7 +128,8 @@ FROM unnest($2::uuid[]) WITH ORDINALITY AS t(loop_id, nth)
     UNION ALL SELECT c.submission_id, true FROM submissions c WHERE c.host_id = r.submission_id AND c.status + 0 = 3
     OFFSET 0) c
 WHERE t.nth BETWEEN 1 AND 1000000000 AND s.submission_id = c.submission_id AND s.status + 0 IN (1, 3)
-  AND r.status + 0 = 2`
+  AND r.status + 0 = 2 RETURNING s.tenant, s.wakes)
+INSERT INTO wakes (tenant, lane_id) SELECT tenant, wakes FROM u WHERE wakes IS NOT NULL`
 
 // joinsSQL takes submissions off the queue that join the loops of this transaction. It asserts that each waits for its
 // loop: one that was withdrawn divides by zero.

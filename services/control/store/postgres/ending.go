@@ -33,7 +33,7 @@ WITH f AS (SELECT lane_id, ends_why, 0 AS raise FROM lanes WHERE lane_id = $3 AN
 	takeEndingSQL = `
 UPDATE lanes x SET epoch = x.epoch + f.raise, flush = $1, owner = NULL, claim_id = NULL, due_at = ` + nowSQL2 + `,
   ends_at = NULL, ends_why = 0, force_after = NULL
-FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending > 1, f.ends_why, x.due_at`
+FROM f WHERE x.lane_id = f.lane_id RETURNING x.lane_id, x.event_head, x.pending > 1, f.ends_why, x.due_at, x.kind`
 
 	endingHeadsSQL = `
 SELECT s.lane_id, s.submission_id, s.seq, s.turn, s.usage::text, k.tenant, k.agent, k.instance, k.name
@@ -86,10 +86,11 @@ SELECT l.lane_id, l.event_head, l.event_head, l.tenant, l.epoch, t.commit_id, 3,
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1`, 1)
 
 var endHeadsSQL = endTable.in(`
-UPDATE submissions s SET status = 2, settled_at = `+nowSQL2+`, outcome = t.outcome, reason = t.reason,
+WITH u AS (UPDATE submissions s SET status = 2, settled_at = `+nowSQL2+`, outcome = t.outcome, reason = t.reason,
   message = t.message, usage = t.usage::jsonb, cancellation = t.cancellation
 FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1
-WHERE s.submission_id = t.head_id AND s.status + 0 < 2`, 2)
+WHERE s.submission_id = t.head_id AND s.status + 0 < 2 RETURNING s.tenant, s.wakes)
+INSERT INTO wakes (tenant, lane_id) SELECT tenant, wakes FROM u WHERE wakes IS NOT NULL`, 2)
 
 // endRow is a head that is settled from rows.
 type endRow struct {
@@ -97,6 +98,7 @@ type endRow struct {
 	z         lane.Settlement
 	commitID  string
 	eventHead int64
+	kind      lane.Kind
 	seq       int64 // of the head; 0 is that the lane has none
 	turn      int
 	now       time.Time
@@ -224,10 +226,11 @@ func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (
 	var more bool
 	var why int16
 	var now time.Time
-	_, err = pgx.ForEachRow(rows, []any{&id, &head, &more, &why, &now}, func() error {
+	var kind int16
+	_, err = pgx.ForEachRow(rows, []any{&id, &head, &more, &why, &now, &kind}, func() error {
 		taken[id] = &endRow{
 			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Why(why)), commitID: e.commitID,
-			eventHead: head, now: now,
+			eventHead: head, now: now, kind: lane.Kind(kind),
 		}
 		ids = append(ids, id)
 		return nil
@@ -318,8 +321,11 @@ func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []s
 	if len(settled) < len(ids) {
 		batch.Queue(recountSQL, ids)
 	}
-	var heads, calls []string
+	var heads, calls, runs []string
 	for i := range settled {
+		if settled[i].kind == lane.KindRun {
+			runs = append(runs, settled[i].LaneID)
+		}
 		heads = append(heads, settled[i].HeadID)
 		for _, c := range settled[i].open {
 			calls = append(calls, c.ID)
@@ -331,5 +337,6 @@ func (e *ending) write(ctx context.Context, tx pgx.Tx, settled []endRow, ids []s
 	batch.Queue(endApprovalsSQL, e.flush, now, ids)
 	queue(batch, endLanesSQL, endTable, settled, e.flush)
 	queue(batch, endSegmentsSQL, endTable, settled, e.flush)
+	endRuns(batch, runs, now)
 	return tx.SendBatch(ctx, batch).Close()
 }

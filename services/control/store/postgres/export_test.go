@@ -216,6 +216,17 @@ func Hot() map[string]string {
 		"rebind":            rebindSQL,
 		"events":            eventsSQL,
 		"submissions":       listSubmissionsSQL,
+		"commit, ends":      endingLoopsSQL,
+		"commit, folds":     foldsSQL,
+		"commit, steps":     stepsSQL,
+		"commit, blobs":     blobsSQL,
+		"commit, signals":   signalsSQL,
+		"claim, runs":       beginRunsSQL,
+		"end, keys":         lockKeysSQL,
+		"end, runs":         endRunsSQL,
+		"end, promote":      promoteSQL,
+		"end, drop keys":    dropKeysSQL,
+		"end, withdrawn":    withdrawnSQL,
 	}
 	for i, t := range plainTexts {
 		words := strings.Fields(t.SQL)
@@ -292,6 +303,11 @@ func (s *Store) AdmitTogether(ctx context.Context, all []submission.Admission) (
 	return out, err
 }
 
+// CountText is the number that a query returns.
+func (s *Store) CountText(ctx context.Context, text string) (n int, err error) {
+	return n, s.pool.QueryRow(ctx, text).Scan(&n)
+}
+
 // ExecText runs a statement.
 func (s *Store) ExecText(ctx context.Context, text string) error {
 	_, err := s.pool.Exec(ctx, text)
@@ -306,6 +322,11 @@ func (s *Store) Forget(ctx context.Context, laneID string) error {
 	}
 	for _, table := range []string{"segments", "tool_calls", "turns", "submissions", "lanes", "sessions"} {
 		if _, err := s.pool.Exec(ctx, `DELETE FROM `+table+` WHERE lane_id = $1`, laneID); err != nil {
+			return err
+		}
+	}
+	for _, table := range []string{"runs", "run_steps", "run_signals", "run_blobs"} {
+		if _, err := s.pool.Exec(ctx, `DELETE FROM `+table+` WHERE run_id = $1`, laneID); err != nil {
 			return err
 		}
 	}

@@ -17,6 +17,7 @@ var plainTexts = rows.Texts(rows.Dialect{
 	Seen:   `($clock::timestamptz - interval '10 seconds')`, // an admission reads first, and writes then
 	After:  `($clock::timestamptz + $n::bigint * interval '1 microsecond')`,
 	Before: `($clock::timestamptz - $n::bigint * interval '1 microsecond')`,
+	Never:  `'infinity'::timestamptz`,
 
 	List:  `jsonb_array_elements_text($n::jsonb)`,
 	IDs:   `(SELECT value::uuid AS id FROM jsonb_array_elements_text($n::jsonb))`,

@@ -36,6 +36,12 @@ var rights = map[string]string{
 	"approvals":   "SELECT, UPDATE",
 	"grants":      "SELECT, INSERT, UPDATE",
 
+	"runs":        "SELECT",
+	"run_steps":   "SELECT",
+	"run_signals": "SELECT",
+	"run_blobs":   "SELECT",
+	"schedules":   "SELECT",
+
 	"session_bases":  "SELECT",
 	"session_labels": "SELECT",
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -21,7 +22,9 @@ import (
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
+	records "github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
 	"github.com/pawl-dev/pawl/services/control/store/storetest"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -40,6 +43,8 @@ var ofThePlatform = map[string]string{
 	"executors":    "what tenants share; workspaces are placed by the platform",
 	"definitions":  "the installation's agents",
 	"secrets":      "of the installation",
+	"conc_keys":    "counted where runs start and end",
+	"aborts":       "written where runs start and end",
 	"model_pauses": "of the installation's keys of providers",
 }
 
@@ -90,6 +95,7 @@ type tenantRows struct {
 	gone  deletion.Deletion
 	fork  session.Session
 	asked approval.Approval
+	run   run.Run
 }
 
 // fill gives a tenant rows in every table that its clients use.
@@ -132,6 +138,7 @@ func fill(t *testing.T, s *postgres.Store, tenant string) (r tenantRows) {
 	}); err != nil {
 		t.Fatal(err)
 	}
+	r.run = ran(t, s, ctx, tenant)
 	if err := s.AppendAudit(t.Context(), []audit.Event{{ID: ident.New(), Tenant: tenant, Verb: "v"}}); err != nil {
 		t.Fatal(err)
 	}
@@ -274,6 +281,38 @@ func cmpOr(s, or string) string {
 	return s
 }
 
+// ran is a run within a tenant that has something in every table, and a schedule.
+func ran(t *testing.T, s *postgres.Store, ctx context.Context, tenant string) run.Run {
+	t.Helper()
+	n := run.Start{
+		ID: ident.New(), SubmissionID: ident.New(), Tenant: tenant, Workflow: "w", Owner: ident.New(),
+		Input: json.RawMessage(`"` + strings.Repeat("x", 2*run.Inline) + `"`),
+	}
+	got, err := s.StartRun(ctx, n)
+	if err != nil || got.Lease == nil {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	l := got.Lease
+	if _, err := s.Commit(t.Context(), lane.Commit{
+		Fence: l.Fence, Kind: l.Kind, ID: ident.New(), Tenant: tenant, EventHead: l.EventHead, Steps: []lane.Step{{
+			LoopID: l.Root().ID, SessionID: n.ID,
+			Events:  []event.Event{{Seq: l.EventHead + 1, SubmissionID: l.Root().ID, Type: event.Text, Text: "x"}},
+			Records: []records.Record{{Ord: 1, Path: "a", State: records.Completed}},
+		}},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Tell(ctx, run.Telling{Tenant: tenant, RunID: n.ID, Signal: records.Signal{Name: "s"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetSchedules(ctx, tenant, "w", []run.Schedule{{Cron: "@daily"}}, func(int, time.Time) time.Time {
+		return time.Time{}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return got.Run
+}
+
 // decided is an approval for the rest of the session, within a tenant.
 func decided(t *testing.T, s *postgres.Store, ctx context.Context, l lane.Lease) approval.Approval {
 	t.Helper()
@@ -325,6 +364,24 @@ func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
 	refused(t, s.RevokeToken(ctx, own, r.token.ID), auth.ErrTokenNotFound)
 	_, err = s.GetDeletion(ctx, own, r.gone.ID)
 	refused(t, err, deletion.ErrNotFound)
+	_, err = s.GetRun(ctx, own, r.run.ID)
+	refused(t, err, run.ErrNotFound)
+	_, err = s.Tell(ctx, run.Telling{Tenant: own, RunID: r.run.ID})
+	refused(t, err, tenancy.ErrForeign)
+	_, err = s.RetryRun(ctx, run.Retry{Tenant: own, RunID: r.run.ID})
+	refused(t, err, tenancy.ErrForeign)
+	if all, err := s.ListRuns(ctx, run.Filter{Tenant: own, Limit: 10}); err != nil || len(all) > 0 {
+		t.Errorf("listed %+v, %v", all, err)
+	}
+	for what, list := range map[string]func() (int, error){
+		"steps":     func() (int, error) { got, err := s.ListSteps(ctx, r.run.ID, 0, 10); return len(got), err },
+		"signals":   func() (int, error) { got, err := s.Untaken(ctx, r.run.ID); return len(got), err },
+		"schedules": func() (int, error) { got, err := s.Schedules(ctx, own); return len(got), err },
+	} {
+		if n, err := list(); err != nil || n > 0 {
+			t.Errorf("%d %s, %v", n, what, err)
+		}
+	}
 	_, err = s.GetApproval(ctx, own, r.asked.ID)
 	refused(t, err, approval.ErrNotFound)
 	_, _, err = s.DecideApproval(ctx, approval.Decision{Tenant: own, ID: r.asked.ID})
@@ -383,6 +440,17 @@ func everythingOf(t *testing.T, s *postgres.Store, r tenantRows, tenant string) 
 	grants, _, err := s.ListGrants(ctx, approval.Filter{Tenant: tenant, Limit: 10})
 	if err != nil || len(grants) != 1 {
 		t.Errorf("%s: %d grants, %v", tenant, len(grants), err)
+	}
+	if got, err := s.GetRun(ctx, tenant, r.run.ID); err != nil || len(got.Input) < run.Inline {
+		t.Errorf("%s: a run with an input of %d bytes, %v", tenant, len(got.Input), err)
+	}
+	steps, err := s.ListSteps(ctx, r.run.ID, 0, 10)
+	signals, failed := s.Untaken(ctx, r.run.ID)
+	if err != nil || failed != nil || len(steps) != 1 || len(signals) != 1 {
+		t.Errorf("%s: %d steps, %v, %d signals, %v", tenant, len(steps), err, len(signals), failed)
+	}
+	if all, err := s.Schedules(ctx, tenant); err != nil || len(all) != 1 {
+		t.Errorf("%s: %d schedules, %v", tenant, len(all), err)
 	}
 	if page, err := s.Entries(ctx, r.fork.ID, 0, 10); err != nil || len(page) != 1 {
 		t.Errorf("%s: %d entries of a fork, %v", tenant, len(page), err)

@@ -19,6 +19,8 @@ var (
 	deleteTokens = writes(`WITH found AS MATERIALIZED (SELECT token_id FROM tokens
 		WHERE tenant = $1 AND tenant <> 'default' LIMIT $2 {skip locked})
 		DELETE FROM tokens WHERE token_id IN (SELECT token_id FROM found)`)
+	deleteSchedules = writes(`DELETE FROM schedules WHERE tenant = $1 AND tenant <> 'default'`)
+	deleteKeys      = writes(`DELETE FROM conc_keys WHERE tenant = $1 AND tenant <> 'default'`)
 	// Those that are connected go later: without a token they do not stay.
 	dropExecutors = writes(`DELETE FROM executors WHERE tenant = $1 AND NOT EXISTS (SELECT 1 FROM replicas r
 		WHERE r.replica_id = executors.replica AND r.expires > {now})`)
@@ -58,8 +60,10 @@ func endTenant(ctx context.Context, p Port, d deletion.Deletion) (gone int, done
 			return n, false, err
 		}
 	}
-	if _, err := p.Exec(ctx, dropExecutors, name); err != nil {
-		return 0, false, err
+	for _, s := range []Statement{deleteSchedules, deleteKeys, dropExecutors} {
+		if _, err := p.Exec(ctx, s, name); err != nil {
+			return 0, false, err
+		}
 	}
 	left, err := p.Query(ctx, executorOf, name)
 	if err != nil || len(left) > 0 {

@@ -24,6 +24,7 @@ type Dialect struct {
 	Now    string // {now}: the time on the platform's clock
 	After  string // {after $n}: $n microseconds later
 	Before string // {before $n}: $n microseconds earlier
+	Never  string // {never}: when a lane is due that waits for mail alone
 
 	// Seen is {seen}: whoever writes now has seen what was stored before this time.
 	Seen string
@@ -74,7 +75,7 @@ var (
 // fill fills in the blanks of a statement.
 func (d Dialect) fill(t Text) Text {
 	said := map[string]string{
-		"now": d.Now, "seen": d.Seen, "after": d.After, "before": d.Before,
+		"now": d.Now, "seen": d.Seen, "after": d.After, "before": d.Before, "never": d.Never,
 		"list": d.List, "ids": d.IDs, "pairs": d.Pairs,
 		"skip locked": d.SkipLocked, "skip locked lanes": d.SkipLockedLanes, "age": d.Age, "turn": d.Turn,
 	}

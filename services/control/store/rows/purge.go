@@ -36,6 +36,15 @@ var (
 	lowerCursor   = writes(`UPDATE cursors SET at = $1, lane_id = $2, seq = 0, below = 0
 		WHERE name = 'compaction' AND at > $1`)
 	deleteSession = writes(`DELETE FROM sessions WHERE session_id = $1`)
+	someSteps     = reads(`SELECT ord, COALESCE(length(output), 0) FROM run_steps WHERE run_id = $1 AND ord > $3
+		ORDER BY ord LIMIT $2`)
+	deleteSteps = writes(`DELETE FROM run_steps WHERE run_id = $1 AND ord <= $2 AND ord > $3`)
+	someSignals = reads(`SELECT seq, COALESCE(length(body), 0) FROM run_signals WHERE run_id = $1 AND seq > $3
+		ORDER BY seq LIMIT $2`)
+	deleteSignals = writes(`DELETE FROM run_signals WHERE run_id = $1 AND seq <= $2 AND seq > $3`)
+	someBlobs     = reads(`SELECT digest, length(body) FROM run_blobs WHERE run_id = $1 ORDER BY digest LIMIT $2`)
+	deleteBlobs   = writes(`DELETE FROM run_blobs WHERE run_id = $1 AND digest <= $2`)
+	deleteRun     = writes(`DELETE FROM runs WHERE run_id = $1`)
 )
 
 // PurgeSession implements deletion.Store.
@@ -79,7 +88,7 @@ func (x *purge) tree(ctx context.Context, root string) (done bool, err error) {
 		}
 		steps := []func(context.Context, string) error{x.loops, x.entries, x.labels}
 		if leaf == root {
-			steps = append(steps, x.segments, x.grants, x.bases)
+			steps = append(steps, x.segments, x.grants, x.bases, x.run)
 		}
 		for _, step := range steps {
 			if err := step(ctx, leaf); err != nil || x.budget.Spent() {
@@ -209,8 +218,13 @@ func (x *purge) unshared(ctx context.Context, sessionID, fork string) error {
 }
 
 func (x *purge) images(ctx context.Context, sessionID string) error {
+	return x.digests(ctx, someImages, deleteImages, sessionID)
+}
+
+// digests deletes what is in order of a digest.
+func (x *purge) digests(ctx context.Context, some, remove Statement, id string) error {
 	for !x.budget.Spent() {
-		found, err := x.port.Query(ctx, someImages, sessionID, x.limit)
+		found, err := x.port.Query(ctx, some, id, x.limit)
 		if err != nil || len(found) == 0 {
 			return err
 		}
@@ -221,7 +235,7 @@ func (x *purge) images(ctx context.Context, sessionID string) error {
 				upTo = r.text(0)
 			}
 		}
-		if _, err := x.port.Exec(ctx, deleteImages, sessionID, upTo); err != nil {
+		if _, err := x.port.Exec(ctx, remove, id, upTo); err != nil {
 			return err
 		}
 	}
@@ -290,6 +304,21 @@ func (x *purge) grants(ctx context.Context, laneID string) error {
 	n, err := x.port.Exec(ctx, deleteGrants, laneID)
 	for range n {
 		x.budget.Spend(0)
+	}
+	return err
+}
+
+// run deletes what only a run has.
+func (x *purge) run(ctx context.Context, runID string) error {
+	err := x.prefix(ctx, someSteps, deleteSteps, runID, 0)
+	if err == nil {
+		err = x.prefix(ctx, someSignals, deleteSignals, runID, 0)
+	}
+	if err == nil {
+		err = x.digests(ctx, someBlobs, deleteBlobs, runID)
+	}
+	if err == nil && !x.budget.Spent() {
+		_, err = x.port.Exec(ctx, deleteRun, runID)
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package rows
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/retention"
@@ -50,6 +51,8 @@ var (
 		JOIN submissions s ON s.session_id = found.lane_id AND s.seq >= found.first_open AND s.status + 0 < 2)
 		SELECT agent_digest FROM open UNION SELECT c.agent_digest FROM open JOIN submissions c
 		ON c.root_id = open.submission_id AND c.parent_call IS NOT NULL AND c.status + 0 < 2`)
+	// Runs that are there can be retried.
+	runDefinitions = reads(`SELECT (SELECT r.digest FROM runs r WHERE r.digest = w.value LIMIT 1) FROM {list $1} w`)
 	useDefinitions = writes(`WITH found AS MATERIALIZED (SELECT digest FROM definitions
 		WHERE digest IN (SELECT value FROM {list $1}) {skip locked})
 		UPDATE definitions SET used_at = {now} WHERE digest IN (SELECT digest FROM found)`)
@@ -96,6 +99,8 @@ func (t *Tables) DeleteBatch(
 		b, err = x.each(ctx, deleteTickets)
 	case retention.Tokens:
 		b, err = x.each(ctx, deleteRevoked, deleteExpired)
+	case retention.Runs:
+		b, err = x.transact(ctx, batch.runs)
 	case retention.Approvals:
 		b, err = x.each(ctx, oldApprovals, oldGrants)
 	case retention.Pauses:
@@ -164,12 +169,20 @@ func (x batch) definitions(ctx context.Context) (b retention.Batch, err error) {
 	if err != nil || len(unused) == 0 {
 		return b, err
 	}
+	var digests texts
+	for _, r := range unused {
+		digests = append(digests, r.text(0))
+	}
 	rows, err := x.port.Query(ctx, pinnedDefinitions)
 	if err != nil {
 		return b, err
 	}
+	ofRuns, err := x.port.Query(ctx, runDefinitions, digests.json())
+	if err != nil {
+		return b, err
+	}
 	pinned := map[string]bool{}
-	for _, r := range rows {
+	for _, r := range slices.Concat(rows, ofRuns) {
 		pinned[r.text(0)] = true
 	}
 	var keep, drop texts

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -24,9 +25,12 @@ const (
 		k.forked_from, k.forked_at, k.rewound_to FROM `
 	sessionJoins   = ` JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
 	sessionColumns = sessionSelect + `sessions k` + sessionJoins
-	sessionPage    = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
+	// Those of runs are not listed: see package run.
+	sessionPage = noRuns + `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
 		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text) ORDER BY k.session_id DESC LIMIT $4`
 )
+
+const noRuns = `AND substr(k.agent, 1, 9) <> '` + run.Name + `' `
 
 var (
 	findSession = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $2 AND k.instance = $3 AND k.name = $4`)
@@ -40,7 +44,7 @@ var (
 	// Of several labels, the first one finds the sessions. $7 are the labels, of which there are $8.
 	listLabelled = reads(sessionSelect + `session_labels m JOIN sessions k ON k.session_id = m.session_id` +
 		sessionJoins + `WHERE m.tenant = $1 AND m.label = $9 AND m.session_id < $2 AND ($6 = '' OR k.agent = $6)
-		AND k.parent_id IS NULL AND ($3 = '' OR k.instance = $3)
+		AND k.parent_id IS NULL ` + noRuns + `AND ($3 = '' OR k.instance = $3)
 		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text)
 		AND (SELECT count(*) FROM {list $7} w JOIN session_labels o ON o.session_id = k.session_id
 			AND o.label = w.value) = $8 ORDER BY m.session_id DESC LIMIT $4`)

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
@@ -24,16 +25,7 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submis
 		if err != nil {
 			return err
 		}
-		l, err := t.lane(selectLane, r.laneID)
-		if err != nil {
-			return err
-		}
-		switch r.status {
-		case submission.Queued:
-			_, err = t.unqueue(l, abortQueued, id)
-		case submission.Running:
-			err = t.abort(l, r)
-		}
+		err = t.requestAbort(r)
 		if err == nil && r.status != submission.SettledStatus {
 			r, err = t.getSubmission(tenant, id)
 		}
@@ -43,6 +35,19 @@ func (s *Store) RequestAbort(ctx context.Context, tenant, id string) (sub submis
 		return err
 	})
 	return sub, err
+}
+
+// requestAbort makes a submission end, or settles it if it has not begun.
+func (t tx) requestAbort(r *loopRow) error {
+	l, err := t.lane(selectLane, r.laneID)
+	switch {
+	case err != nil:
+	case r.status == submission.Queued:
+		_, err = t.unqueue(l, abortQueued, r.id)
+	case r.status == submission.Running:
+		err = t.abort(l, r)
+	}
+	return err
 }
 
 // unqueue settles queued submissions as aborted and takes them out of their lane's count.
@@ -61,8 +66,20 @@ func (t tx) unqueue(l *laneRow, which statement, args ...any) (n int, err error)
 	if l.pending -= settled; l.pending <= 0 && l.state == due { // a lane that runs goes on
 		l.pending, l.state, l.urgent = 0, idle, false
 	}
-	return int(settled), t.save(l)
+	if err := t.save(l); err != nil {
+		return 0, err
+	}
+	if l.kind == lane.KindRun {
+		if err := t.endRun(l.id); err != nil {
+			return 0, err
+		}
+	}
+	return int(settled), t.wakeAll(withdrawn, l.id, l.firstOpen, t.micros())
 }
+
+// withdrawn is the lanes that rest on submissions which were settled at a time without having begun.
+var withdrawn = sql(`SELECT wakes FROM submissions WHERE session_id = ? AND seq >= ? AND status = 2 AND settled_at = ?
+	AND wakes IS NOT NULL`)
 
 // abort makes the head end now, and counts that as mail.
 func (t tx) abort(l *laneRow, head *loopRow) error {

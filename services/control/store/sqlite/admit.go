@@ -33,8 +33,8 @@ var (
 		VALUES (?, ?, ?, ?, ?, ?, ?)`)
 	insertSubmission = sql(`INSERT INTO submissions (submission_id, lane_id, session_id, tenant, seq, idem_key,
 		input_hash, agent_digest, input, event_base, status, phase, turn, input_entry, entry_head, timeout_us, accepted_at,
-		started_at, options, when_busy, host_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+		started_at, options, when_busy, host_id, wakes)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
 )
 
 // Admit implements submission.Store.
@@ -45,7 +45,7 @@ func (s *Store) Admit(ctx context.Context, a submission.Admission) (out submissi
 	if a.Key.Tenant == "" {
 		a.Key.Tenant = session.DefaultTenant
 	}
-	err = s.writer.write(ctx, a.Key.Tenant, func(t tx) (err error) {
+	err = s.writeOf(ctx, a.Key.Tenant, func(t tx) (err error) {
 		if out, err = t.admit(a); err == nil && a.Record != nil && !out.Replayed {
 			err = rows.AppendAudit(ctx, plain{s: s, t: &t}, *a.Record)
 		}
@@ -278,6 +278,6 @@ func (t tx) addSubmission(a submission.Admission, out submission.Admitted) error
 	_, err = t.exec(insertSubmission, sub.ID, sub.LaneID, sub.SessionID, sub.Key.Tenant, sub.Seq,
 		optional(sub.IdempotencyKey), a.InputHash, sub.AgentDigest, []byte(sub.Input), out.EventHead, int64(sub.Status),
 		int64(sub.Phase), sub.Turn, sub.InputEntry, sub.EntryHead, sub.Timeout.Microseconds(), t.micros(),
-		micros(sub.StartedAt), optional(options), int64(sub.WhenBusy), optional(sub.Host))
+		micros(sub.StartedAt), optional(options), int64(sub.WhenBusy), optional(sub.Host), optional(a.Wakes))
 	return err
 }

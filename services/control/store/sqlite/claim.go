@@ -104,6 +104,17 @@ func (c *conn) lanes(q statement, args ...any) (found []laneRow, err error) {
 func (t tx) takeAll(out *lane.Claimed, owner string, lanes []laneRow, death bool) error {
 	for i := range lanes {
 		l := &lanes[i]
+		if len(out.Unreadable) > 0 { // their ends may have changed it
+			was := l.state
+			again, err := t.lane(selectLane, l.id)
+			if err != nil {
+				return err
+			}
+			if again == nil || again.state != was {
+				continue
+			}
+			l = again
+		}
 		l.state, l.owner, l.epoch = running, owner, l.epoch+1
 		lease, err := t.take(l, death)
 		var bad *undecodable
@@ -181,6 +192,9 @@ func (t tx) startHead(l *laneRow, head *loopRow, loop *lane.Loop) (err error) {
 	loop.StartedAt = time.UnixMicro(t.micros()).UTC()
 	l.ends = endsAfter(head.timeout(), t.micros())
 	_, err = t.exec(startHead, t.micros(), loop.EntryHead, l.eventHead, head.rowid)
+	if err == nil && l.kind == lane.KindRun {
+		_, err = t.exec(startRun, t.micros(), l.id)
+	}
 	return err
 }
 

@@ -31,7 +31,7 @@ func (s *Store) Commit(ctx context.Context, c lane.Commit) (out lane.Committed, 
 	if err != nil {
 		return out, fmt.Errorf("committing to lane %s: %w", c.Fence.LaneID, err)
 	}
-	err = s.writer.write(ctx, c.Tenant, func(t tx) (err error) {
+	err = s.writeOf(ctx, c.Tenant, func(t tx) (err error) {
 		out, err = t.commit(w)
 		return err
 	})
@@ -84,7 +84,11 @@ func (t tx) commit(w write) (out lane.Committed, err error) {
 	}
 	switch {
 	case ended != nil:
-		return t.leave(l, w, ended)
+		out, err := t.leave(l, w, ended)
+		if err == nil && l.kind == lane.KindRun {
+			err = t.endRun(l.id)
+		}
+		return out, err
 	case w.Park != nil && w.Park.Mail == l.mail:
 		return t.park(l, w.Park)
 	}

@@ -46,6 +46,13 @@ func opener(path func(t *testing.T) string) func(t *testing.T) storetest.DB {
 					t.Fatal(err)
 				}
 			},
+			Count: func(q string) int {
+				n, err := s.CountText(t.Context(), q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return int(n)
+			},
 			Logged: log.String,
 		}
 	}

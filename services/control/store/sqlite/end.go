@@ -67,7 +67,13 @@ func (s *Store) Force(ctx context.Context, limit int) (out []lane.Ended, err err
 			return err
 		}
 		for i := range lanes {
-			l := &lanes[i]
+			l, err := t.lane(selectLane, lanes[i].id) // the end of another one may have changed it
+			if err != nil {
+				return err
+			}
+			if l == nil || l.state != running {
+				continue
+			}
 			head, err := t.head(l)
 			if err != nil {
 				return err
@@ -125,9 +131,15 @@ func (t tx) endHead(l *laneRow, head *loopRow, z lane.Settlement) (lane.Ended, e
 	}
 	l.eventHead = seg.Last
 	l.settled(head.loopRef, t.micros())
+	if err := t.save(l); err != nil {
+		return lane.Ended{}, err
+	}
+	if l.kind == lane.KindRun {
+		err = t.endRun(l.id)
+	}
 	return lane.Ended{
 		LaneID: l.id, Key: head.key(), HeadID: head.id, Events: []event.Event{told}, Ready: l.state == due,
-	}, t.save(l)
+	}, err
 }
 
 // usage is what the tree of a head has used, but for what cannot be read of that.
@@ -174,8 +186,27 @@ func (t tx) settle(q statement, loop loopRef, z settlement, more ...any) error {
 	if err == nil && loop.root && loop.calls {
 		_, err = t.exec(settleChildren, string(z.Outcome), z.Reason, z.Message, t.micros(), loop.id)
 	}
+	var joined int64
 	if err == nil && loop.root && loop.turn > 1 { // nothing joins before
-		_, err = t.exec(settleJoined, loop.id)
+		joined, err = t.exec(settleJoined, loop.id)
+	}
+	if err == nil && (loop.awaited || joined > 0) {
+		err = t.wakeAll(awaitedBy, loop.id)
+	}
+	return err
+}
+
+// awaitedBy is the lanes that rest on the end of a head, and of what has joined it.
+var awaitedBy = sql(`SELECT wakes FROM submissions WHERE submission_id = ?1 AND wakes IS NOT NULL
+	UNION ALL SELECT wakes FROM submissions WHERE host_id = ?1 AND status = 2 AND wakes IS NOT NULL`)
+
+// wakeAll posts mail for the lanes of a query.
+func (t tx) wakeAll(q statement, args ...any) error {
+	lanes, err := t.texts(q, args...)
+	for _, id := range lanes {
+		if err == nil {
+			err = t.wake(id)
+		}
 	}
 	return err
 }

@@ -16,7 +16,7 @@ import (
 
 const (
 	refColumns = `SELECT s.rowid, s.submission_id, s.lane_id, s.session_id, s.seq, s.parent_call IS NULL, s.entry_head,
-		s.turn, s.status, s.has_calls + 2 * (s.when_busy = 2)`
+		s.turn, s.status, s.has_calls + 2 * (s.when_busy = 2) + 4 * (s.wakes IS NOT NULL)`
 	loopColumns = refColumns + `, ifnull(s.root_id, s.submission_id), k.tenant, k.agent, k.instance, k.name,
 		s.parent_call, s.agent_digest, s.input, s.input_entry, s.phase, s.usage, s.attempts, s.stalls,
 		s.stall_cause, s.timeout_us, s.started_at, k.executor,
@@ -49,13 +49,14 @@ type loopRef struct {
 	status    submission.Status
 	calls     bool // it has asked for calls, of which some may be sub-agents
 	urgent    bool // it interrupts
+	awaited   bool // a lane rests on its end
 }
 
 func (r row) ref() loopRef {
 	return loopRef{
 		rowid: r.int(0), id: r.text(1), laneID: r.text(2), sessionID: r.text(3), seq: r.int(4), root: r.bool(5),
 		entryHead: r.int(6), turn: int(r.int(7)), status: submission.Status(r.int(8)), calls: r.int(9)&1 != 0,
-		urgent: r.int(9)&2 != 0,
+		urgent: r.int(9)&2 != 0, awaited: r.int(9)&4 != 0,
 	}
 }
 

@@ -16,38 +16,38 @@ func (s *Store) Post(ctx context.Context, laneIDs ...string) error {
 
 // post writes a fact and posts mail for the lanes that may rest on it.
 func (s *Store) post(ctx context.Context, fact func(tx) (laneIDs []string, err error)) error {
-	var mailed []lane.Mailed
-	err := s.write(ctx, func(t tx) error {
-		mailed = mailed[:0]
+	return s.write(ctx, func(t tx) error {
 		laneIDs, err := fact(t)
+		for _, id := range laneIDs {
+			if err == nil {
+				err = t.wake(id)
+			}
+		}
+		return err
+	})
+}
+
+var blockedRun = sql(`SELECT 1 FROM runs WHERE run_id = ? AND blocked`)
+
+// wake posts mail for a lane, and delivers it. A run that waits for its concurrency key is woken by that alone.
+func (t tx) wake(laneID string) error {
+	l, err := t.lane(selectLane, laneID)
+	if err != nil || l == nil { // it is gone
+		return err
+	}
+	if l.kind == lane.KindRun && l.state == due {
+		blocked, err := t.row(blockedRun, l.id)
 		if err != nil {
 			return err
 		}
-		for _, id := range laneIDs {
-			l, err := t.lane(selectLane, id)
-			if err != nil {
-				return err
-			}
-			if l == nil { // it is gone
-				continue
-			}
-			l.wake(t.micros())
-			if err := t.save(l); err != nil {
-				return err
-			}
-			mailed = append(mailed, lane.Mailed{LaneID: id, Owner: l.owner})
+		if blocked != nil {
+			l.mail++
+			return t.save(l)
 		}
-		return nil
-	})
-	if err != nil {
-		return err
 	}
-	s.mail.Lock()
-	defer s.mail.Unlock()
-	for _, m := range mailed {
-		s.mailed[m.LaneID] = m
-	}
-	return nil
+	l.wake(t.micros())
+	*t.mailed = append(*t.mailed, lane.Mailed{LaneID: l.id, Owner: l.owner})
+	return t.save(l)
 }
 
 // MoveMail implements lane.Store.

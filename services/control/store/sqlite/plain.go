@@ -11,7 +11,8 @@ import (
 // plainTexts are the statements of package rows. Segments and turns are stored in the order of their age.
 var plainTexts = rows.Texts(rows.Dialect{
 	Now: `$clock`, Seen: `$clock`, After: `($clock + $n)`, Before: `($clock - $n)`,
-	List: `json_each($n)`, IDs: `(SELECT value AS id FROM json_each($n))`,
+	Never: `9223372036854775807`,
+	List:  `json_each($n)`, IDs: `(SELECT value AS id FROM json_each($n))`,
 	Pairs: `(SELECT value ->> 0 AS id, value ->> 1 AS seq FROM json_each($n))`,
 	Age:   `rowid`, Turn: `rowid`,
 })

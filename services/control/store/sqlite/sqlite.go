@@ -153,4 +153,21 @@ func (s *Store) Close() error {
 func (s *Store) read(ctx context.Context, f func(*conn) error) error { return s.readers.read(ctx, f) }
 
 // write runs f in a transaction; see writer.write.
-func (s *Store) write(ctx context.Context, f func(tx) error) error { return s.writer.write(ctx, "", f) }
+func (s *Store) write(ctx context.Context, f func(tx) error) error { return s.writeOf(ctx, "", f) }
+
+// writeOf is write for a tenant. What f has posted is for MoveMail to tell of.
+func (s *Store) writeOf(ctx context.Context, tenant string, f func(tx) error) error {
+	var mailed []lane.Mailed
+	err := s.writer.write(ctx, tenant, func(t tx) error {
+		mailed, t.mailed = mailed[:0], &mailed
+		return f(t)
+	})
+	if err == nil && len(mailed) > 0 {
+		s.mail.Lock()
+		defer s.mail.Unlock()
+		for _, m := range mailed {
+			s.mailed[m.LaneID] = m
+		}
+	}
+	return err
+}

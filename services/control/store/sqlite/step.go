@@ -40,6 +40,7 @@ type step struct {
 	usage   any      // of Progress, or Spent; of neither when the loop ends
 	turn    any      // usage of Turn
 	asked   []string // subjects of Approvals
+	records []rows.StepRow
 	end     settlement
 }
 
@@ -73,6 +74,9 @@ func encodeStep(s *lane.Step) (st step, err error) {
 	}
 	if err == nil && s.End != nil {
 		st.end, err = encodeSettlement(s.End)
+	}
+	if err == nil && len(s.Records) > 0 {
+		st.records, err = rows.EncodeRecords(s.Records)
 	}
 	return st, err
 }
@@ -202,6 +206,9 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	}
 	if err == nil && len(s.Joins) > 0 {
 		err = t.join(l, s)
+	}
+	if err == nil && len(s.records)+len(s.Taken) > 0 {
+		err = t.commitRun(l, s)
 	}
 	return err
 }

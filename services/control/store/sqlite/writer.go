@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/internal/fair"
+	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
 // groupSize bounds how many operations one transaction holds.
@@ -24,10 +25,12 @@ var (
 )
 
 // tx is what an operation works on: the writer's connection inside a transaction, and the time of that transaction.
+// mailed is what MoveMail is to tell of then.
 type tx struct {
 	*conn
 	now     time.Time
 	damaged func(error) // hears of rows that cannot be decoded
+	mailed  *[]lane.Mailed
 }
 
 func (t tx) micros() int64 { return t.now.UnixMicro() }

@@ -78,7 +78,9 @@ func (h *holder) stepOf(loop *lane.Loop, n int) *draft {
 			Text: fmt.Sprint("epoch ", h.lease.Fence.Epoch),
 		})
 	}
-	return &draft{Step: s, lane: lane.Commit{Fence: h.lease.Fence, ID: ident.New(), EventHead: h.lease.EventHead}}
+	return &draft{Step: s, lane: lane.Commit{
+		Fence: h.lease.Fence, Kind: h.lease.Kind, ID: ident.New(), EventHead: h.lease.EventHead,
+	}}
 }
 
 // merge makes one commit of several.

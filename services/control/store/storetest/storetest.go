@@ -26,6 +26,8 @@ type DB struct {
 	Forget func(laneID string)
 	// Exec runs a statement that both databases take.
 	Exec func(sql string)
+	// Count is what a query of a number finds that both databases take.
+	Count func(sql string) int
 	// Logged is what Store has told its log.
 	Logged func() string
 }
@@ -34,6 +36,14 @@ type DB struct {
 func Run(t *testing.T, open func(t *testing.T) DB) {
 	for _, suite := range suites {
 		t.Run(suite.name, func(t *testing.T) {
+			if suite.shared {
+				db := open(t)
+				for _, c := range suite.cases {
+					t.Run(c.name, func(t *testing.T) { c.run(t, db) })
+					empty(t, db)
+				}
+				return
+			}
 			for _, c := range suite.cases {
 				t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 			}
@@ -41,9 +51,21 @@ func Run(t *testing.T, open func(t *testing.T) DB) {
 	}
 }
 
+// empty deletes what the cases of runs store: to make a database takes longer than most of them.
+func empty(t *testing.T, db DB) {
+	for _, table := range []string{
+		"runs", "run_steps", "run_signals", "run_blobs", "conc_keys", "schedules", "lanes", "sessions", "submissions",
+		"receipts", "segments", "entries", "deletions", "definitions",
+	} {
+		db.Exec(`DELETE FROM ` + table)
+	}
+	moveMail(t, db.Store)
+}
+
 type suite struct {
-	name  string
-	cases []testCase
+	name   string
+	cases  []testCase
+	shared bool // the cases take turns at one database, which is emptied after each
 }
 
 type testCase struct {
@@ -53,39 +75,47 @@ type testCase struct {
 
 // suites in the order in which a new store would want to pass them.
 var suites = []suite{
-	{"admit", admitCases},
-	{"an admission", pinnedCases},
-	{"claim", claimCases},
-	{"commit", commitCases},
-	{"settle", settleCases},
-	{"images", imageCases},
-	{"fence", fenceCases()},
-	{"busy", busyCases},
-	{"abort", abortCases},
-	{"take over", takeOverCases},
-	{"end", endCases},
-	{"release", releaseCases},
-	{"park", parkCases},
-	{"loops", loopCases},
-	{"damaged lanes", damagedLaneCases},
-	{"receipts", receiptCases},
-	{"replicas", replicaCases},
-	{"clock", clockCases},
-	{"calls", callCases},
-	{"grants", grantCases},
-	{"approvals", approvalCases},
-	{"events", eventCases},
-	{"sessions", sessionCases},
-	{"sessions that callers make", makingCases},
-	{"executors", executorCases},
-	{"tokens", tokenCases},
-	{"the audit log", auditCases},
-	{"definitions", definitionCases},
-	{"damage", damageCases},
-	{"retention", retentionCases},
-	{"pauses of models", pauseCases},
-	{"deletions", append(idleDeletionCases, deletionCases...)},
-	{"tenants", tenantCases},
-	{"model", modelCases},
-	{"chaos", chaosCases},
+	{"admit", admitCases, false},
+	{"an admission", pinnedCases, false},
+	{"claim", claimCases, false},
+	{"commit", commitCases, false},
+	{"settle", settleCases, false},
+	{"images", imageCases, false},
+	{"fence", fenceCases(), false},
+	{"busy", busyCases, false},
+	{"abort", abortCases, false},
+	{"take over", takeOverCases, false},
+	{"end", endCases, false},
+	{"release", releaseCases, false},
+	{"park", parkCases, false},
+	{"loops", loopCases, false},
+	{"damaged lanes", damagedLaneCases, false},
+	{"receipts", receiptCases, false},
+	{"replicas", replicaCases, false},
+	{"clock", clockCases, false},
+	{"calls", callCases, false},
+	{"grants", grantCases, false},
+	{"approvals", approvalCases, false},
+	{"events", eventCases, false},
+	{"sessions", sessionCases, false},
+	{"sessions that callers make", makingCases, false},
+	{"executors", executorCases, false},
+	{"tokens", tokenCases, false},
+	{"the audit log", auditCases, false},
+	{"definitions", definitionCases, false},
+	{"damage", damageCases, false},
+	{"retention", retentionCases, false},
+	{"pauses of models", pauseCases, false},
+	{"deletions", append(idleDeletionCases, deletionCases...), false},
+	{"runs", runCases, true},
+	{"keys of runs", keyCases, true},
+	{"steps of runs", stepCases, true},
+	{"signals", signalCases, true},
+	{"runs again", againCases, true},
+	{"who rests on runs", restCases, true},
+	{"schedules", scheduleCases, true},
+	{"runs that go", runEndCases, true},
+	{"tenants", tenantCases, false},
+	{"model", modelCases, false},
+	{"chaos", chaosCases, false},
 }

@@ -1,0 +1,198 @@
+package rows
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/pawl-dev/pawl/services/control/run"
+)
+
+const scheduleColumns = `SELECT tenant, workflow, idx, cron, zone, catchup, paused, next_at, last_at, last_run, {now}
+	FROM schedules `
+
+var (
+	workflowSchedules = reads(scheduleColumns + `WHERE tenant = $1 AND workflow = $2 ORDER BY idx`)
+	tenantSchedules   = reads(scheduleColumns + `WHERE tenant = $1 ORDER BY workflow, idx`)
+	// Those of tenants that are suspended or go are due later, or never.
+	dueSchedules = reads(scheduleColumns + `WHERE NOT paused AND next_at IS NOT NULL AND next_at <= {now}
+		AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant = schedules.tenant AND t.suspended_at IS NOT NULL)
+		ORDER BY next_at LIMIT $1`)
+	// holdSchedules makes others that set the schedules of a workflow, or act on one, wait. It changes nothing.
+	holdSchedules = writes(`UPDATE schedules SET catchup = catchup WHERE tenant = $1 AND workflow = $2`)
+	dropSchedules = writes(`DELETE FROM schedules WHERE tenant = $1 AND workflow = $2`)
+	setSchedule   = writes(`INSERT INTO schedules (tenant, workflow, idx, cron, zone, catchup, paused, next_at, last_at,
+		last_run) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (tenant, workflow, idx) DO UPDATE
+		SET cron = excluded.cron, zone = excluded.zone, catchup = excluded.catchup, next_at = excluded.next_at`)
+	// Whoever acts on an instant first moves the schedule on. The others find another instant.
+	fireSchedule = writes(`UPDATE schedules SET next_at = $7
+		WHERE tenant = $1 AND workflow = $2 AND idx = $3 AND cron = $4 AND zone = $5
+		AND next_at = $6 AND NOT paused`)
+	pauseSchedule = writes(`UPDATE schedules SET paused = $4, next_at = CASE WHEN $4 OR NOT paused THEN next_at
+		ELSE $5 END WHERE tenant = $1 AND workflow = $2 AND idx = $3`)
+	lastFired = writes(`UPDATE schedules SET last_at = $4, last_run = $5
+		WHERE tenant = $1 AND workflow = $2 AND idx = $3`)
+	clockNow = reads(`SELECT {now}`)
+)
+
+func decodeSchedule(r Row) (run.Schedule, error) {
+	return run.Schedule{
+		Tenant: r.text(0), Workflow: r.text(1), Index: int(r.int(2)), Cron: r.text(3), Zone: r.text(4),
+		Catchup: r.text(5), Paused: r.bool(6), Next: r.time(7), Last: r.time(8), LastRun: r.text(9),
+	}, nil
+}
+
+// now is the platform's time.
+func now(ctx context.Context, p Port) (time.Time, error) {
+	return one(ctx, p, func(r Row) (time.Time, error) { return r.time(0), nil }, nil, clockNow)
+}
+
+// SetSchedules implements run.Store.
+func (t *Tables) SetSchedules(
+	ctx context.Context, tenant, workflow string, all []run.Schedule, next func(i int, after time.Time) time.Time,
+) error {
+	if err := within(ctx, tenant); err != nil {
+		return err
+	}
+	return wrap("set schedules", t.port.Transact(ctx, func(ctx context.Context, p Port) error {
+		if _, err := p.Exec(ctx, holdSchedules, tenant, workflow); err != nil {
+			return err
+		}
+		known, err := schedulesOf(ctx, p, tenant, workflow)
+		if err != nil {
+			return err
+		}
+		at, err := now(ctx, p)
+		if err != nil {
+			return err
+		}
+		want := make([]run.Schedule, len(all))
+		for i, s := range all {
+			s.Tenant, s.Workflow, s.Index = tenant, workflow, i
+			s.Paused, s.Last, s.LastRun = false, time.Time{}, ""
+			same := func(k run.Schedule) bool { return k.Cron == s.Cron && k.Zone == s.Zone }
+			if n := slices.IndexFunc(known, same); n >= 0 {
+				s.Paused, s.Next, s.Last, s.LastRun = known[n].Paused, known[n].Next, known[n].Last, known[n].LastRun
+				known[n].Cron = "" // it is another's no more
+			} else {
+				s.Next = next(i, at)
+			}
+			want[i] = s
+		}
+		before, err := schedulesOf(ctx, p, tenant, workflow)
+		if err != nil || slices.Equal(before, want) {
+			return err
+		}
+		if _, err := p.Exec(ctx, dropSchedules, tenant, workflow); err != nil {
+			return err
+		}
+		for _, s := range want {
+			if _, err := p.Exec(ctx, setSchedule, tenant, workflow, s.Index, s.Cron, s.Zone, s.Catchup, s.Paused,
+				s.Next, s.Last, optional(s.LastRun)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+func schedulesOf(ctx context.Context, p Port, tenant, workflow string) (all []run.Schedule, err error) {
+	found, err := p.Query(ctx, workflowSchedules, tenant, workflow)
+	for _, r := range found {
+		s, _ := decodeSchedule(r) // which has no errors
+		all = append(all, s)
+	}
+	return all, err
+}
+
+// Schedules implements run.Store.
+func (t *Tables) Schedules(ctx context.Context, tenant string) ([]run.Schedule, error) {
+	all, err := list(ctx, t, decodeSchedule, tenantSchedules, tenant)
+	slices.SortFunc(all, func(a, b run.Schedule) int { // each database has a collation of its own
+		return cmp.Or(cmp.Compare(a.Workflow, b.Workflow), a.Index-b.Index)
+	})
+	return all, wrap("list schedules", err)
+}
+
+// DueSchedules implements run.Store.
+func (t *Tables) DueSchedules(ctx context.Context, limit int) (due []run.Schedule, at time.Time, err error) {
+	if at, err = now(ctx, t.port); err == nil {
+		due, err = list(ctx, t, decodeSchedule, dueSchedules, max(limit, 0))
+	}
+	return due, at, wrap("look for schedules that are due", err)
+}
+
+// PauseSchedule implements run.Store.
+func (t *Tables) PauseSchedule(
+	ctx context.Context, tenant, workflow string, index int, paused bool, next func(after time.Time) time.Time,
+) (s run.Schedule, err error) {
+	if err := within(ctx, tenant); err != nil {
+		return s, err
+	}
+	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
+		if _, err := p.Exec(ctx, holdSchedules, tenant, workflow); err != nil {
+			return err
+		}
+		at, err := now(ctx, p)
+		if err != nil {
+			return err
+		}
+		var due time.Time
+		if !paused {
+			due = next(at)
+		}
+		if err := change(ctx, p, run.ErrNoSchedule, pauseSchedule, tenant, workflow, index, paused, due); err != nil {
+			return err
+		}
+		all, err := schedulesOf(ctx, p, tenant, workflow)
+		for _, one := range all {
+			if one.Index == index {
+				s = one
+			}
+		}
+		return err
+	})
+	return s, wrap("pause a schedule", err)
+}
+
+// FireIn is run.Store's Fire in a transaction.
+func (t *Tables) FireIn(
+	ctx context.Context, p RunTx, s run.Schedule, next time.Time, starts []run.Start,
+) (fired bool, err error) {
+	n, err := p.Exec(ctx, fireSchedule, s.Tenant, s.Workflow, s.Index, s.Cron, s.Zone, s.Next, next)
+	if err == nil && n == 0 && len(starts) > 0 {
+		mine, err := p.Query(ctx, holdAttempt, starts[0].ID, s.Tenant) // by an earlier try
+		return len(mine) > 0, err
+	}
+	if err != nil || n == 0 {
+		return false, err
+	}
+	// Whoever holds several keys has taken them in one order.
+	var gates []*run.Gate
+	for _, one := range starts {
+		if one.Gate != nil && one.Gate.Key != "" {
+			gates = append(gates, one.Gate)
+		}
+	}
+	slices.SortFunc(gates, func(a, b *run.Gate) int { return cmp.Compare(a.Key, b.Key) })
+	for _, g := range gates {
+		if _, err := p.Query(ctx, enterKey, s.Tenant, s.Workflow, g.Key, g.Limit, 0); err != nil {
+			return false, err
+		}
+	}
+	for _, one := range starts {
+		out, err := t.StartRunIn(ctx, p, one)
+		if errors.Is(err, run.ErrKeyBusy) {
+			continue
+		}
+		if err == nil && one.Fired != nil {
+			_, err = p.Exec(ctx, lastFired, s.Tenant, s.Workflow, s.Index, one.Fired.For, out.Run.ID)
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	return true, nil
+}
