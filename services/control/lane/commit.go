@@ -3,6 +3,7 @@ package lane
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/approval"
@@ -60,7 +61,7 @@ type Step struct {
 	// commit.
 	EntryHead int64
 	Begin     *Begin          // makes the loop and its conversation; EntryHead is 0 then
-	Entries   []session.Entry // Seq = EntryHead+1, …; clears Stalls, and so do Progress and Outcomes
+	Entries   []session.Entry // Seq = EntryHead+1, …
 	Events    []event.Event   // Seqs are dense over the steps of a commit, from its EventHead+1
 	Calls     []call.Call     // new ones; the store sets their times
 	// Dispatches and Outcomes are of calls of the lane. An outcome is ignored where the call is terminal; one that is
@@ -85,6 +86,14 @@ type Step struct {
 	Records []step.Record
 	Taken   []step.Taken
 	End     *Settlement // the loop ends; of the root: the head settles, and all open loops with it
+}
+
+// Progresses reports whether the step is progress of its loop, so that its owners' deaths before it do not count any
+// more: an entry, an outcome, Progress, or a step of a run that has ended. That one begins is none: it may be what its
+// owners die of.
+func (s *Step) Progresses() bool {
+	return len(s.Entries) > 0 || len(s.Outcomes) > 0 || s.Progress != nil ||
+		slices.ContainsFunc(s.Records, func(r step.Record) bool { return r.State.Ended() })
 }
 
 // Begin makes a sub-agent's loop. It is running, and at PhaseAccepted unless the step has Progress.

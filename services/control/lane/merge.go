@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -67,7 +68,8 @@ func (m *merger) pass(r *request) {
 }
 
 // take removes what is written now: all steps up to something that is done alone, or that alone. A step that parks the
-// lane is alone. One that ends the head is the last of its write: nothing happens in a head after its end.
+// lane is alone. One that ends the head is the last of its write: nothing happens in a head after its end. A loop has
+// one step of a write: the strands of a run are one loop, and stores write each row once.
 func (m *merger) take() []*request {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -75,7 +77,8 @@ func (m *merger) take() []*request {
 	for n < len(m.queue) {
 		r := m.queue[n]
 		alone := r.do != nil || r.with.Park != nil
-		if alone && n > 0 {
+		again := slices.ContainsFunc(m.queue[:n], func(q *request) bool { return q.step.LoopID == r.step.LoopID })
+		if n > 0 && (alone || again) {
 			break
 		}
 		n++

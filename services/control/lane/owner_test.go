@@ -12,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/step"
 )
 
 var errDown = errs.New(errs.Unavailable, "AWAY", "the database is away")
@@ -323,6 +324,14 @@ func TestProgressClearsStalls(t *testing.T) {
 		moved.Progress = &Progress{Phase: PhaseModel, Turn: 2}
 		if err := o.Commit(moved); err != nil || o.Lease().Loops[0].Stalls != 2 || o.Lease().Loops[1].Stalls != 0 {
 			t.Errorf("%v, %+v", err, o.Lease().Loops)
+		}
+		for _, state := range []step.State{step.Started, step.Completed} {
+			recorded := stepOf("r", 1)
+			recorded.Records = []step.Record{{Ord: 1, State: state}}
+			stalls := map[step.State]int{step.Started: 2}[state]
+			if err := o.Commit(recorded); err != nil || o.Lease().Loops[0].Stalls != stalls {
+				t.Errorf("%v, %+v", err, o.Lease().Loops)
+			}
 		}
 	})
 }

@@ -61,6 +61,36 @@ func TestEndOfTheHeadIsTheLastStep(t *testing.T) {
 	})
 }
 
+// A commit has one step of a loop: what several strands of one loop want at once is written one after the other, in the
+// order in which it was wanted.
+func TestALoopHasOneStepOfACommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o, r, _ := owner(t.Context(), lease("l"))
+		open, first := gate(r)
+		var wg sync.WaitGroup
+		for i, loop := range []string{"root of l", "a", "root of l", "b", "root of l", "root of l", "a"} {
+			wg.Go(func() { _ = o.Commit(stepOf(loop, 1)) })
+			synctest.Wait()
+			if i == 0 {
+				<-first
+			}
+		}
+		close(open)
+		wg.Wait()
+		var loops []string
+		for _, c := range r.now().commits {
+			var names string
+			for _, s := range c.Steps {
+				names += s.LoopID[:1]
+			}
+			loops = append(loops, names)
+		}
+		if !slices.Equal(loops, []string{"r", "arb", "r", "ra"}) || o.Lease().EventHead != 7 {
+			t.Errorf("loops by commit: %q, %d events", loops, o.Lease().EventHead)
+		}
+	})
+}
+
 // slots is how many are used.
 func (w *Worker) slots() int {
 	w.mu.Lock()

@@ -149,7 +149,7 @@ func (o *Owner) applied(c Commit, out Committed) {
 		o.lease.Executor = c.Executor
 	}
 	for i := range c.Steps {
-		if s := &c.Steps[i]; len(s.Entries) > 0 || s.Progress != nil || len(s.Outcomes) > 0 {
+		if s := &c.Steps[i]; s.Progresses() {
 			o.progressed(s.LoopID)
 		}
 	}

@@ -132,12 +132,9 @@ func prepareStep(from lane.Step) (step, error) {
 	return p, errors.Join(errs[:]...)
 }
 
-// clears reports whether the step is progress of its loop.
-func (p *step) clears() bool { return len(p.Entries) > 0 || len(p.Outcomes) > 0 || p.Progress != nil }
-
 // writes reports whether the step changes the row of its loop.
 func (p *step) writes() bool {
-	return p.Spent != nil || p.Model != "" || p.clears() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
+	return p.Spent != nil || p.Model != "" || p.Progresses() || p.End != nil || len(p.Calls) > 0 || p.Turn != nil
 }
 
 // endsAtOnce reports whether the first answer of the loop's model ends it. Nothing has been asked for then, so that no

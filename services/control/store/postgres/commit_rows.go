@@ -73,7 +73,7 @@ var loopTable = table[stepRow]{
 	col("turn", "int", func(r *stepRow) int32 { return int32(r.progress().Turn) }),
 	col("input_entry", "bigint", func(r *stepRow) int64 { return r.progress().InputEntry }),
 	col("usage", "text", func(r *stepRow) *string { return r.usage }),
-	col("clears", "bool", func(r *stepRow) bool { return r.clears() }),
+	col("clears", "bool", func(r *stepRow) bool { return r.Progresses() }),
 	col("calls", "bool", func(r *stepRow) bool { return len(r.Calls) > 0 }),
 	col("ends", "bool", func(r *stepRow) bool { return r.End != nil }),
 	col("outcome", "text", func(r *stepRow) string { return string(r.end().Outcome) }),

@@ -192,7 +192,7 @@ func (t tx) takeStep(l *laneRow, s step, loop loopRef) (err error) {
 	case s.End != nil && (p == nil || p.InputEntry == 0): // see finish
 	case p != nil:
 		_, err = t.exec(advance, s.head(), int64(p.Phase), p.Turn, s.usage, p.InputEntry, p.InputEntry, loop.rowid)
-	case len(s.entries)+len(s.Outcomes) > 0:
+	case s.Progresses():
 		_, err = t.exec(unstall, s.head(), loop.rowid)
 	}
 	if err == nil && s.Spent != nil && s.Progress == nil && s.End == nil {

@@ -128,6 +128,17 @@ var stepCases = []testCase{
 			t.Errorf("a session has records of steps")
 		}
 	}},
+	{"that have ended are progress, and those that begin are none", func(t *testing.T, db DB) {
+		h := ownRun(t, db.Store, newRun("w"))
+		for i, r := range []step.Record{begunStep(1, 0, "a"), endedStep(1, 0, "a")} {
+			h = h.die(t, db.Second).die(t, db.Store)
+			h.commit(t, h.records(r))
+			sub := get(t, db.Store, h.id())
+			if want := []int{2, 0}[i]; sub.Stalls != want || sub.EntryHead != 0 {
+				t.Errorf("%d stalls after step %d, want %d", sub.Stalls, i, want)
+			}
+		}
+	}},
 	{"whose outputs are large are kept apart", func(t *testing.T, db DB) {
 		h := ownRun(t, db.Store, newRun("w"))
 		large := endedStep(1, 0, "a")
