@@ -23,7 +23,7 @@ type emitter struct {
 // run makes one model call.
 func (e *emitter) run(s state, id func(int) string) {
 	turns := 0
-	for _, st := range parse(s.prompt) {
+	for _, st := range parse(s.prompt, s.message) {
 		if turns < s.turns {
 			if st.verb == call || st.verb == again {
 				turns++
@@ -56,6 +56,12 @@ func (e *emitter) run(s state, id func(int) string) {
 			}
 			return
 		}
+	}
+	if data, ok := s.data(); ok && s.structured && !e.spoken {
+		if e.close() && e.ask(finish(data, 0).calls, id) {
+			e.finish(model.StopTools)
+		}
+		return
 	}
 	if e.last(s) && e.close() {
 		e.finish(model.StopEnd)

@@ -14,7 +14,13 @@
 //	give up: TEXT                says that there cannot be a structured result, because of TEXT
 //	again:                       ends the answer here; what follows is for when control asks again
 //
-// Asked for a summary, it says how much there was to read.
+// An agent whose messages are for other models, too, has its program in its instructions, between a line ```offline and
+// a line ```. It is carried out instead of the message. Commands find the message in the variable MESSAGE:
+//
+//	case "$MESSAGE" in *urgent*) echo '{"rank": 1}' ;; *) echo '{"rank": 2}' ;; esac
+//
+// A program that ends without finish, where a structured result is asked for, ends with the last result of its calls
+// that is JSON. Asked for a summary, it says how much there was to read.
 //
 // One model call runs the steps up to and including the next that asks for tools; the call that gets the results goes
 // on from there. After the last step the answer is what the say lines after the last tool call said or, if there are
@@ -26,13 +32,16 @@ package offline
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"hash/fnv"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/tool/result"
 )
 
 // Shell is the name of the model.
@@ -76,6 +85,10 @@ func (shell) Stream(ctx context.Context, req model.Request) iter.Seq2[model.Part
 			return
 		}
 		s := scan(req.Messages)
+		if program, ok := instructed(req.System); ok {
+			s.message, s.prompt = s.prompt, program
+		}
+		s.structured = slices.ContainsFunc(req.Tools, func(t model.Tool) bool { return t.Name == result.NameFinish })
 		e := &emitter{ctx: ctx, yield: yield, usage: model.Usage{Input: tokens(s.size + len(req.System))}}
 		e.run(s, func(n int) string { return callID(req, s, n) })
 	}
@@ -94,10 +107,19 @@ func sum(ctx context.Context, req model.Request, yield func(model.Part, error) b
 
 // state is how far the program of the last user message has come.
 type state struct {
-	prompt  string
-	turns   int      // assistant messages that asked for tools, and notes of control after others
-	results []string // of all tool calls, in the order in which they were asked for
-	size    int      // bytes of the prompt and what came after it
+	prompt     string   // the program
+	message    string   // what a program of the instructions is about
+	structured bool     // a structured result is asked for
+	turns      int      // assistant messages that asked for tools, and notes of control after others
+	results    []string // of all tool calls, in the order in which they were asked for
+	size       int      // bytes of the prompt and what came after it
+}
+
+// instructed is the program that the instructions of an agent have.
+func instructed(system string) (program string, ok bool) {
+	_, rest, _ := strings.Cut("\n"+system, "\n```offline\n")
+	program, _, ok = strings.Cut(rest, "\n```")
+	return program, ok
 }
 
 // scan reads the messages from the last user message on.
@@ -147,6 +169,16 @@ func (s state) answer() string {
 		results[i] = r
 	}
 	return strings.Join(results, "\n")
+}
+
+// data is the last result that is JSON.
+func (s state) data() (text string, ok bool) {
+	for _, r := range slices.Backward(s.results) {
+		if json.Valid([]byte(r)) {
+			return r, true
+		}
+	}
+	return "", false
 }
 
 // callID names the nth tool call of this model call. It depends on the request alone; the session's key keeps sessions

@@ -130,6 +130,64 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// answers is how a model goes on from messages.
+func answers(t *testing.T, req model.Request) string {
+	t.Helper()
+	tr, err, broken := modeltest.Read(offline.New().Stream(t.Context(), req))
+	if err != nil || broken != nil {
+		t.Fatal(err, broken)
+	}
+	b := tr.Message.Content[0]
+	if b.Type == model.ToolCallBlock {
+		return b.Tool + " " + string(b.Args)
+	}
+	return b.Text
+}
+
+// An agent that is told what other models are told, too, has its program in its instructions.
+func TestProgramOfInstructions(t *testing.T) {
+	for system, want := range map[string]string{
+		"Be kind.\n\n```offline\nsay: Hello.\n```\n\nDate: x": "Hello.",
+		"```offline\nls\n```":                `bash {"command":"ls"}`,
+		"```offline\necho \"$MESSAGE\"\n```": `bash {"command":"MESSAGE='It'\\''s\nlate.'\necho \"$MESSAGE\""}`,
+		"```offline\nls":                     `bash {"command":"It's"}`,
+		"An ```offline\nls\n```":             `bash {"command":"It's"}`,
+	} {
+		got := answers(t, model.Request{System: system, Messages: []model.Message{user("It's\nlate.")}})
+		if got != want {
+			t.Errorf("%q: %s, want %s", system, got, want)
+		}
+	}
+}
+
+// Where a structured result is asked for, what a call has printed is the result if it is JSON.
+func TestStructuredResultOfPrintedJSON(t *testing.T) {
+	finish := []model.Tool{{Name: "finish"}}
+	for _, tt := range []struct {
+		tools   []model.Tool
+		results []string
+		want    string
+	}{
+		{finish, []string{"{\"a\": 1}\n", "not found"}, `finish {"a":1}`},
+		{finish, []string{"{\"a\": 1}", "[2]"}, `finish {"result":[2]}`},
+		{finish, []string{"none"}, "none"},
+		{nil, []string{"[2]"}, "[2]"},
+	} {
+		messages := []model.Message{user(strings.Repeat("x\n", len(tt.results)))}
+		for i, text := range tt.results {
+			id := fmt.Sprint(i)
+			messages = append(messages,
+				model.Message{Role: model.Assistant, Content: []model.Block{{Type: model.ToolCallBlock, CallID: id}}},
+				model.Message{Role: model.ToolRole, Content: []model.Block{
+					{Type: model.ToolResultBlock, CallID: id, Text: text},
+				}})
+		}
+		if got := answers(t, model.Request{Tools: tt.tools, Messages: messages}); got != tt.want {
+			t.Errorf("%q: %s, want %s", tt.results, got, tt.want)
+		}
+	}
+}
+
 func TestResultsAreJoinedByExactlyOneNewline(t *testing.T) {
 	log := drive(t, "a\nb", func(model.Block) string { return "x\n" })
 	if got := log[len(log)-1]; got != "text(x\nx\n)" {

@@ -36,18 +36,19 @@ type toolCall struct {
 	args json.RawMessage
 }
 
-// parse reads a prompt. It accepts every text: a line that makes no sense becomes a step that fails.
-func parse(prompt string) []step {
+// parse reads a program. It accepts every text: a line that makes no sense becomes a step that fails. message is what
+// commands find in MESSAGE.
+func parse(program, message string) []step {
 	var steps []step
 	number := 0
-	for line := range strings.SplitSeq(prompt, "\n") {
+	for line := range strings.SplitSeq(program, "\n") {
 		number++
 		line = strings.TrimSpace(line)
 		if line == "" {
 			continue
 		}
 		rest, joined := strings.CutPrefix(line, "& ")
-		s := parseLine(strings.TrimSpace(rest), number)
+		s := parseLine(strings.TrimSpace(rest), number, message)
 		if last := len(steps) - 1; joined && s.verb == call && last >= 0 && steps[last].verb == call {
 			steps[last].calls = append(steps[last].calls, s.calls...)
 			continue
@@ -58,7 +59,7 @@ func parse(prompt string) []step {
 }
 
 // parseLine reads a line that is not blank.
-func parseLine(line string, number int) step {
+func parseLine(line string, number int, message string) step {
 	for _, v := range []struct {
 		prefix string
 		verb   verb
@@ -85,6 +86,9 @@ func parseLine(line string, number int) step {
 			return step{verb: call, calls: []toolCall{{tool: builtin.NameActivateSkill, args: body}}}
 		}
 		return step{verb: fail, text: fmt.Sprintf(`line %d: write skill NAME {"argument": "value"}`, number)}
+	}
+	if strings.Contains(line, "$MESSAGE") {
+		line = "MESSAGE='" + strings.ReplaceAll(strings.TrimSpace(message), "'", `'\''`) + "'\n" + line
 	}
 	return ask(builtin.NameBash, map[string]string{"command": line})
 }
