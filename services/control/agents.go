@@ -34,7 +34,7 @@ func (a agents) Reload() agent.Change {
 	a.log.Info("agents reloaded", "added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems",
 		len(c.Problems))
 	for _, p := range c.Problems {
-		a.log.Error("an agent's file cannot be used", "agent", p.Agent, "kept", p.Kept, "error", p.Err)
+		a.log.Error("an agent's file cannot be used", "agent", p.Name, "kept", p.Kept, "error", p.Err)
 	}
 	a.partless()
 	c.Warnings = slices.Concat(c.Warnings, a.modelless(), a.searchless(), a.tenantless(), a.impatient())
@@ -53,19 +53,19 @@ func (a agents) modelless() (all []agent.Warning) {
 	for _, d := range a.All() {
 		if _, err := a.models.Model(d.Model); err != nil {
 			a.log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)
-			all = append(all, agent.Warning{Agent: d.Name, Message: "its prompts will fail: " + err.Error()})
+			all = append(all, agent.Warning{Name: d.Name, Message: "its prompts will fail: " + err.Error()})
 		}
 		for _, ref := range d.Fallbacks {
 			if _, err := a.models.Model(ref); err != nil {
 				a.log.Warn("an agent cannot fall back on a model", "agent", d.Name, "error", err)
-				all = append(all, agent.Warning{Agent: d.Name, Message: "it cannot fall back: " + err.Error()})
+				all = append(all, agent.Warning{Name: d.Name, Message: "it cannot fall back: " + err.Error()})
 			}
 		}
 		if ref := d.Compacts().Model; ref != nil {
 			if _, err := a.models.Model(*ref); err != nil {
 				a.log.Warn("conversations of an agent cannot be summarised", "agent", d.Name, "error", err)
 				all = append(all, agent.Warning{
-					Agent: d.Name, Message: "its conversations cannot be summarised: " + err.Error(),
+					Name: d.Name, Message: "its conversations cannot be summarised: " + err.Error(),
 				})
 			}
 		}
@@ -83,7 +83,7 @@ func (a agents) searchless() (all []agent.Warning) {
 			}
 			a.log.Warn("a model of an agent cannot search the web", "agent", d.Name, "model", ref.String())
 			all = append(all, agent.Warning{
-				Agent: d.Name, Message: fmt.Sprintf("search: %s cannot search the web: its API has no search", ref),
+				Name: d.Name, Message: fmt.Sprintf("search: %s cannot search the web: its API has no search", ref),
 			})
 		}
 	}
@@ -96,7 +96,7 @@ func (a agents) impatient() (all []agent.Warning) {
 		for _, n := range d.Unreachable() {
 			a.log.Warn("a rule waits longer for an approval than a submission may run", "agent", d.Name, "rule", n,
 				"timeout", d.Approve[n-1].Timeout, "limit", d.Limits.Timeout)
-			all = append(all, agent.Warning{Agent: d.Name, Message: fmt.Sprintf("rule %d of approve waits for %v, and "+
+			all = append(all, agent.Warning{Name: d.Name, Message: fmt.Sprintf("rule %d of approve waits for %v, and "+
 				"limits.timeout ends the submission after %v, whether or not it waits", n, d.Approve[n-1].Timeout,
 				d.Limits.Timeout)})
 		}
@@ -130,7 +130,7 @@ func (a agents) tenantless() (all []agent.Warning) {
 		if len(missing) > 0 {
 			a.log.Warn("an agent is for tenants that there are not", "agent", d.Name, "tenants", missing)
 			all = append(all, agent.Warning{
-				Agent: d.Name, Message: "it is for tenants that there are not: " + strings.Join(missing, ", "),
+				Name: d.Name, Message: "it is for tenants that there are not: " + strings.Join(missing, ", "),
 			})
 		}
 	}

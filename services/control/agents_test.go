@@ -165,7 +165,7 @@ func TestAReloadWarnsOfModelsThatCannotSearch(t *testing.T) {
 		{"[x/searches]", true, nil},
 		{"x/plain", false, nil},
 		{"[x/searches, x/plain]", true, []agent.Warning{{
-			Agent: "a", Message: "search: x/plain cannot search the web: its API has no search",
+			Name: "a", Message: "search: x/plain cannot search the web: its API has no search",
 		}}},
 	} {
 		write(tt.models, tt.search)

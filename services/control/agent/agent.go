@@ -31,7 +31,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/bundle"
-	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/skill"
@@ -52,7 +52,7 @@ var (
 
 // Missing is ErrNotFound about a name, for agents that there are not and for those that a caller may not know of.
 func Missing(name string) error {
-	return ErrNotFound.With("no such agent: %q", document.Printable(name))
+	return catalogue.Missing(ErrNotFound, "agent", name)
 }
 
 // mostKnown is how many names a message lists.
@@ -179,12 +179,7 @@ func (d Definition) Models() []model.Ref { return append([]model.Ref{d.Model}, d
 func (d Definition) Exposes(s Surface) bool { return slices.Contains(d.Expose, s) }
 
 // ExistsFor tells whether the agent exists for a tenant.
-func (d Definition) ExistsFor(tenant string) bool { return includes(d.Tenants, tenant) }
-
-// includes tells whether tenants, of which none is all, are or include one.
-func includes(tenants []string, one string) bool {
-	return len(tenants) == 0 || slices.Contains(tenants, one)
-}
+func (d Definition) ExistsFor(tenant string) bool { return catalogue.Includes(d.Tenants, tenant) }
 
 // clone shares nothing with d that a caller could change.
 func (d Definition) clone() Definition {

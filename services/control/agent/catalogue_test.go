@@ -215,7 +215,7 @@ func TestReloadKeepsTheLastGoodDefinition(t *testing.T) {
 		t.Fatalf("got %+v", got.Problems)
 	}
 	for i, p := range got.Problems {
-		if w := want[i]; p.Agent != w.agent || p.Kept != w.kept || !strings.HasPrefix(p.Err.Error(), dir+"/"+w.text) {
+		if w := want[i]; p.Name != w.agent || p.Kept != w.kept || !strings.HasPrefix(p.Err.Error(), dir+"/"+w.text) {
 			t.Errorf("got %+v, want %+v", p, w)
 		}
 	}
@@ -363,7 +363,7 @@ func TestDirectoryThatCannotBeLookedAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	change := c.Reload()
-	if len(change.Removed) > 0 || len(change.Problems) != 1 || change.Problems[0].Agent != "a" ||
+	if len(change.Removed) > 0 || len(change.Problems) != 1 || change.Problems[0].Name != "a" ||
 		!change.Problems[0].Kept {
 		t.Errorf("%+v", change)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
@@ -59,19 +60,19 @@ func (d Definition) Offered() []string {
 
 // commands are tools/<name>.yaml.
 var commands = kindOf(kind{
-	folder: "tools", form: form{suffix: ".yaml"}, list: tools, sandbox: func(any) bool { return true },
+	folder: "tools", form: catalogue.Form{Suffix: ".yaml"}, list: tools, sandbox: func(any) bool { return true },
 }, readCommand, func(d *Definition) *map[string]command.Definition { return &d.Commands })
 
 func readCommand(s source, lookup Lookup) (command.Definition, error) {
-	if Taken(s.name) {
-		return command.Definition{}, ErrInvalid.With("%s: the name %s is taken; give your tool another one", s.file,
-			s.name)
+	if Taken(s.Name) {
+		return command.Definition{}, ErrInvalid.With("%s: the name %s is taken; give your tool another one", s.File,
+			s.Name)
 	}
-	src, err := document.Load(s.file)
+	src, err := document.Load(s.File)
 	if err != nil {
 		return command.Definition{}, ErrInvalid.With("%v", err)
 	}
-	return command.Parse(s.name, s.file, src, lookup)
+	return command.Parse(s.Name, s.File, src, lookup)
 }
 
 // HasTool reports whether an agent of the project can name a tool: a built-in one, one of the project, one that an
@@ -80,8 +81,8 @@ func (c *Catalogue) HasTool(name string) bool {
 	if tools.other(name) {
 		return true
 	}
-	c.reload.Lock()
-	defer c.reload.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for i, k := range kinds {
 		if part, ok := k.stands(name); ok && k.list == tools && i < len(c.parts) && c.parts[i][part].value != nil {
 			return true
@@ -92,8 +93,8 @@ func (c *Catalogue) HasTool(name string) bool {
 
 // Tools are names that HasTool knows, for errors.
 func (c *Catalogue) Tools() []string {
-	c.reload.Lock()
-	defer c.reload.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.parts == nil {
 		return slices.Clone(tools.known)
 	}

@@ -11,7 +11,7 @@ import (
 // these checks. Whether there are such sub-agents and parts is for Load to check. All problems are reported together,
 // one line each; each is an ErrInvalid that names file, line, column and key.
 func Parse(name, file string, src []byte, lookup Lookup, check CheckModel) (Definition, error) {
-	s, err := parseSource(source{name: name, file: file}, src, lookup, check)
+	s, err := parseSource(source{Name: name, File: file}, src, lookup, check)
 	if err != nil {
 		return Definition{}, err
 	}
@@ -34,13 +34,13 @@ var unknown = []string{session.DefaultTenant}
 
 // parseSource returns, beside an error, whom the agent would exist for.
 func parseSource(s source, src []byte, lookup Lookup, check CheckModel) (parsed, error) {
-	p := &parser{document.New(s.file), lookup, check, map[mention]document.Position{}}
-	d := defaults(s.name)
+	p := &parser{document.New(s.File), lookup, check, map[mention]document.Position{}}
+	d := defaults(s.Name)
 	p.parse(&d, src)
 	if err := p.Err(ErrInvalid); err != nil {
 		return parsed{Definition: Definition{Tenants: d.Tenants}}, err
 	}
-	return parsed{d, s.file, p.places}, nil
+	return parsed{d, s.File, p.places}, nil
 }
 
 // parser reads one file.

@@ -8,13 +8,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 )
 
 // kind is one kind of parts that a project has in a folder beside agents/, for agents to name. To add one, write its
 // reader and its field of Definition, and put it into kinds.
 type kind struct {
 	folder string
-	form   form
+	form   catalogue.Form
 	list   *naming // that names parts of the kind
 	// stands says which part an entry of the list stands for; ok is false for entries that cannot mean this kind. Nil:
 	// the part of that name.
@@ -91,27 +93,27 @@ func readParts(agents string, lookup Lookup, old library) (library, []Problem, e
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		sources, err := list(dir, k.form)
+		sources, err := list(dir, k.folder, k.form)
 		if err != nil {
 			return nil, nil, err
 		}
 		for _, s := range sources {
 			value, err := k.read(s, lookup)
 			if err == nil {
-				parts[i][s.name] = part{value}
+				parts[i][s.Name] = part{value}
 				continue
 			}
 			var before part
 			if old != nil {
-				before = old[i][s.name]
+				before = old[i][s.Name]
 			}
-			parts[i][s.name] = before
+			parts[i][s.Name] = before
 			problems = append(problems, Problem{
-				Err: ErrInvalid.With("%v", err), Kept: before.value != nil, tenants: unknown,
+				Err: ErrInvalid.With("%v", err), Kept: before.value != nil,
 			})
 		}
 	}
-	return parts, append(problems, parts.spread(old)...), nil
+	return parts, problems, nil
 }
 
 // embed gives every definition that was read from a file its parts. One that names a part that there is not is a

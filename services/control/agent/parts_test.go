@@ -183,7 +183,7 @@ func TestReloadOfParts(t *testing.T) {
 	put(t, file, "broken")
 	put(t, filepath.Join(dir, "a.md"), using("[deploy, read]"))
 	change := c.Reload()
-	if len(change.Problems) != 1 || !change.Problems[0].Kept || change.Problems[0].Agent != "" ||
+	if len(change.Problems) != 1 || !change.Problems[0].Kept || change.Problems[0].Name != "" ||
 		!slices.Equal(change.Changed, []string{"a", "c"}) {
 		t.Errorf("a fault changed %+v", change)
 	}
@@ -196,7 +196,7 @@ func TestReloadOfParts(t *testing.T) {
 	put(t, filepath.Join(dir, "b.md"), using("[new]"))
 	change = c.Reload()
 	if len(change.Problems) != 3 || change.Problems[1].Kept || !change.Problems[2].Kept ||
-		change.Problems[2].Agent != "b" {
+		change.Problems[2].Name != "b" {
 		t.Errorf("a new part with a fault: %+v", change)
 	}
 

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/pawl-dev/pawl/services/control/bundle"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/plugin"
@@ -23,7 +25,7 @@ type PluginVersion struct {
 // plugins are plugins/<name>/, each with a plugin.json. An agent that names one has all that it brings. An agent may
 // also name single skills and servers of one, as it names others.
 var plugins = kind{
-	folder: plugin.FolderName, form: form{inner: plugin.FileName},
+	folder: plugin.FolderName, form: catalogue.Form{Inner: plugin.FileName},
 	stands: func(entry string) (string, bool) { return entry, true },
 	entry:  func(part string) string { return part },
 	list: &naming{
@@ -31,7 +33,7 @@ var plugins = kind{
 		other: func(string) bool { return false },
 	},
 	sandbox: func(any) bool { return false }, // its parts say so
-	read:    func(s source, _ Lookup) (any, error) { return plugin.Load(filepath.Dir(s.file)) },
+	read:    func(s source, _ Lookup) (any, error) { return plugin.Load(filepath.Dir(s.File)) },
 	// A definition holds what a plugin brings as parts of other kinds.
 	embed: func(d *Definition, name string, part any) {
 		if d.PluginVersions == nil {
@@ -61,7 +63,7 @@ func (p *parser) plugins(d *Definition, key string, n *yaml.Node) {
 
 // spread puts what plugins bring beside the project's own parts, and says what of it cannot be used: that costs no
 // more than it has to.
-func (l library) spread(old library) (problems []Problem) {
+func (l library) spread(old library) (warnings []Warning) {
 	all := l.of(plugins)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		p, ok := all[name].value.(plugin.Plugin)
@@ -72,10 +74,10 @@ func (l library) spread(old library) (problems []Problem) {
 			p.Keep(before)
 		}
 		for _, err := range p.Notes {
-			problems = append(problems, Problem{Err: err, minor: true})
+			warnings = append(warnings, notice(err, false)...)
 		}
 		for _, b := range p.Broken {
-			problems = append(problems, Problem{Err: b.Err, minor: true, Kept: b.Kept})
+			warnings = append(warnings, notice(b.Err, b.Kept)...)
 			if b.Skill != "" {
 				l.of(folders)[b.Skill] = part{}
 			} else {
@@ -87,8 +89,8 @@ func (l library) spread(old library) (problems []Problem) {
 		}
 		for _, name := range slices.Sorted(maps.Keys(p.Servers)) {
 			if taken, ok := l.of(servers)[name]; ok && taken.value != nil {
-				problems = append(problems, Problem{minor: true, Err: ErrInvalid.With("plugin %s: its server %s is "+
-					"left out: one of another plugin has the name", p.Name, name)})
+				warnings = append(warnings, Warning{Message: fmt.Sprintf("plugin %s: its server %s is left out: one "+
+					"of another plugin has the name", p.Name, name)})
 				delete(p.Servers, name)
 				continue
 			}
@@ -96,7 +98,7 @@ func (l library) spread(old library) (problems []Problem) {
 		}
 		all[name] = part{p}
 	}
-	return problems
+	return warnings
 }
 
 // unpack names what the plugins bring that a definition names.

@@ -3,6 +3,7 @@ package agent
 import (
 	"slices"
 
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/mcp"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
@@ -11,7 +12,7 @@ import (
 // servers are mcp/<server>.yaml. In an agent's tools mcp__<server> stands for all tools of a server, and
 // mcp__<server>__<tool> for one. Which tools there are is known only when the server is asked.
 var servers = withFolders(kindOf(kind{
-	folder: "mcp", form: form{suffix: ".yaml"}, list: tools, stands: mcp.ServerOf, entry: mcp.Entry,
+	folder: "mcp", form: catalogue.Form{Suffix: ".yaml"}, list: tools, stands: mcp.ServerOf, entry: mcp.Entry,
 	sandbox: func(part any) bool { return part.(mcp.Definition).Command != nil },
 }, readServer, func(d *Definition) *map[string]mcp.Definition { return &d.MCP }))
 
@@ -25,9 +26,9 @@ func (d Definition) Has() func(name string) bool {
 }
 
 func readServer(s source, lookup Lookup) (mcp.Definition, error) {
-	src, err := document.Load(s.file)
+	src, err := document.Load(s.File)
 	if err != nil {
 		return mcp.Definition{}, ErrInvalid.With("%v", err)
 	}
-	return mcp.Parse(s.name, s.file, src, lookup)
+	return mcp.Parse(s.Name, s.File, src, lookup)
 }

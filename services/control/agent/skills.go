@@ -8,13 +8,14 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/skill"
 )
 
 // folders are skills/<name>/, each with a SKILL.md.
 var folders = kindOf(kind{
-	folder: "skills", form: form{inner: skill.FileName},
+	folder: "skills", form: catalogue.Form{Inner: skill.FileName},
 	list: &naming{
 		key: "skills", what: "skill", names: func(d Definition) []string { return d.Skills },
 		other: func(string) bool { return false },
@@ -23,7 +24,7 @@ var folders = kindOf(kind{
 	sandbox: func(part any) bool { return len(part.(skill.Skill).Files) > 0 },
 }, readSkill, func(d *Definition) *map[string]skill.Skill { return &d.SkillFolders })
 
-func readSkill(s source, _ Lookup) (skill.Skill, error) { return skill.Load(filepath.Dir(s.file)) }
+func readSkill(s source, _ Lookup) (skill.Skill, error) { return skill.Load(filepath.Dir(s.File)) }
 
 // skills reads the names of skills. Whether there are such is for Load to check.
 func (p *parser) skills(d *Definition, key string, n *yaml.Node) {

@@ -110,8 +110,8 @@ type linker struct {
 func link(read map[string]parsed, problems []Problem, old map[string]Definition) (map[string]Definition, []Problem) {
 	l := &linker{read: read, broken: map[string]bool{}, old: old, linked: map[string]Definition{}}
 	for _, p := range problems {
-		_, there := read[p.Agent] // from another file, or built in
-		l.broken[p.Agent] = !there
+		_, there := read[p.Name] // from another file, or built in
+		l.broken[p.Name] = !there
 	}
 	for _, name := range slices.Sorted(maps.Keys(read)) {
 		l.find(name)
@@ -209,7 +209,7 @@ func (p parsed) problem(m mention, format string, args ...any) Problem {
 		where = p.places[m].In(p.file)
 	}
 	return Problem{
-		Agent: p.Name, tenants: p.Tenants,
+		Name: p.Name, Tenants: p.Tenants,
 		Err: ErrInvalid.With("%s: %s: "+format, append([]any{where, m.key}, args...)...),
 	}
 }

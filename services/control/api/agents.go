@@ -54,11 +54,11 @@ func (a *agents) ReloadAgents(
 	out := &pawlv1.ReloadAgentsResponse{Added: change.Added, Changed: change.Changed, Removed: change.Removed}
 	for _, p := range change.Problems {
 		out.Problems = append(out.Problems, &pawlv1.AgentProblem{
-			Agent: clean(p.Agent), Message: clean(p.Err.Error()), Kept: p.Kept,
+			Agent: clean(p.Name), Message: clean(p.Err.Error()), Kept: p.Kept,
 		})
 	}
 	for _, w := range change.Warnings {
-		out.Warnings = append(out.Warnings, &pawlv1.AgentWarning{Agent: clean(w.Agent), Message: clean(w.Message)})
+		out.Warnings = append(out.Warnings, &pawlv1.AgentWarning{Agent: clean(w.Name), Message: clean(w.Message)})
 	}
 	return out, nil
 }

@@ -156,7 +156,7 @@ func TestChildren(t *testing.T) {
 		t.Errorf("%+v", change)
 	}
 	write(t, dir, "child", strings.Replace(child, "output: {n:", "output: {m:", 1))
-	if change := c.Reload(); len(change.Problems) != 1 || change.Problems[0].Workflow != "parent" ||
+	if change := c.Reload(); len(change.Problems) != 1 || change.Problems[0].Name != "parent" ||
 		!change.Problems[0].Kept {
 		t.Errorf("%+v", change)
 	}

@@ -24,7 +24,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/schedule"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
 )
@@ -41,7 +41,7 @@ var (
 
 // Missing is ErrNotFound about a name.
 func Missing(name string) error {
-	return ErrNotFound.With("no such workflow: %q", document.Printable(name))
+	return catalogue.Missing(ErrNotFound, "workflow", name)
 }
 
 // WithKnown adds to an ErrNotFound the names of the workflows that there are. Other errors stay as they are.
@@ -136,12 +136,7 @@ func (d *Definition) LogValue() slog.Value { return slog.StringValue(d.String())
 func (d *Definition) Exposes(s agent.Surface) bool { return slices.Contains(d.Expose, s) }
 
 // ExistsFor tells whether the workflow exists for a tenant.
-func (d *Definition) ExistsFor(tenant string) bool { return includes(d.Tenants, tenant) }
-
-// includes tells whether tenants, of which none is all, are or include one.
-func includes(tenants []string, one string) bool {
-	return len(tenants) == 0 || slices.Contains(tenants, one)
-}
+func (d *Definition) ExistsFor(tenant string) bool { return catalogue.Includes(d.Tenants, tenant) }
 
 // Admit is the input of a run: what was given, with the defaults of the schema. None is {}. Errors: ErrInput, with
 // every problem.
