@@ -13,6 +13,11 @@
 //
 // with the Loop that they are of. Loops that work at the same time have their events mixed.
 //
+// A run of a workflow has a stream, too. Its lane is no conversation, and its submissions are attempts:
+//
+//	run_started (run_resumed|step_started|step_paused|step_ended|log|tool_…|approval_…|task_started … task_finished)*
+//	settled
+//
 // A commit's events are a segment of the log. Later the log is thinned out: compaction deletes segments of nothing but
 // deltas whose message is an entry by now, retention deletes all that is older than it allows. Entries stay.
 //
@@ -62,6 +67,10 @@ type Event struct {
 	Compaction *Compaction `json:"y,omitempty"`
 	Progress   *Progress   `json:"g,omitempty"`
 	Tools      *Tools      `json:"v,omitempty"`
+	// Of a run of a workflow: Turn is the Ord of the step.
+	Run  *Run  `json:"rn,omitempty"`
+	Step *Step `json:"sp,omitempty"`
+	Log  *Line `json:"lg,omitempty"`
 }
 
 // Compaction is what is told of one summary. Tokens are estimates.
@@ -144,6 +153,15 @@ func (e *Event) Weight() int {
 	if e.Approval != nil {
 		n += e.Approval.weight()
 	}
+	if e.Run != nil {
+		n += len(e.Run.Input)
+	}
+	if e.Step != nil {
+		n += e.Step.weight()
+	}
+	if e.Log != nil {
+		n += len(e.Log.Data)
+	}
 	return n
 }
 
@@ -201,8 +219,9 @@ type Settlement struct {
 	Usage    model.Usage `json:"usage"`
 	EntrySeq int64       `json:"q,omitempty"` // the assistant entry that holds the answer
 	Text     string      `json:"-"`
-	// Data is the structured result, nil when there is none.
+	// Data is the structured result, nil when there is none. Cut says that more of it is with the run, see Bounded.
 	Data json.RawMessage `json:"d,omitempty"`
+	Cut  bool            `json:"cut,omitempty"`
 	Turn int             `json:"n,omitempty"`
 	// Cancellation is set when the submission was made to end.
 	Cancellation *call.Cancellation `json:"c,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/step"
 )
 
 // What was streamed is compacted once an entry holds it; a marker holds none of it, nor does the entry of a sub-agent
@@ -29,6 +30,11 @@ func TestKindOf(t *testing.T) {
 		"a sub-agent's deltas": {[]Event{of(Event{Type: Text}), of(Event{Type: ToolOutput})}, Deltas},
 		"a sub-agent's answer": {[]Event{of(entry(session.Assistant))}, Mixed},
 		"a sub-agent's bounds": {[]Event{of(Event{Type: TaskStarted}), of(Event{Type: TaskFinished})}, Mixed},
+		"a step of a run":      {[]Event{{Type: Text}, StepOf(step.Record{Ord: 2, State: step.Completed}, nil)}, Covers},
+		"a part of a step":     {[]Event{{Type: Text}, StepOf(step.Record{Parent: 1, State: step.Completed}, nil)}, Mixed},
+		"the next try":         {[]Event{StepOf(step.Record{State: step.Started, Pausing: true}, nil)}, Mixed},
+		"a run begins":         {[]Event{RunBegins("w", "", 1, nil)}, Bounds},
+		"a run ends":           {[]Event{{Type: Settled, Settlement: &Settlement{}}}, Bounds},
 		"its result":           {[]Event{of(Event{Type: TaskFinished}), entry(session.ToolResult)}, Covers},
 	} {
 		if got := KindOf(c.events); got != c.want {

@@ -29,7 +29,7 @@ func NewService(log Log, bus *wake.Bus) *Service { return &Service{log: log, hub
 func (s *Service) Publish(laneID string, key session.Key, events []Event) {
 	s.hub.offer(laneID, key, events)
 	for i := range events {
-		if e := &events[i]; e.Type == Started || e.Type == Settled {
+		if e := &events[i]; e.Type == Started || e.Type == RunStarted || e.Type == Settled {
 			s.hub.bus.Publish(wake.Submission(e.SubmissionID))
 		}
 	}

@@ -32,6 +32,16 @@ var (
 	// ApprovalRequested says that a call waits for somebody to decide, ApprovalDecided what became of that.
 	ApprovalRequested = declare("approval_requested", other) // Call, Approval
 	ApprovalDecided   = declare("approval_decided", other)   // Call, Approval
+	// RunStarted is the first event of each attempt of a run. RunResumed says that another owner goes on with it, as
+	// the one before has died.
+	RunStarted = declare("run_started", bounds) // Run
+	RunResumed = declare("run_resumed", other)  // Run
+	// StepStarted begins a try of a step; one that has ended as it began has no such event. StepPaused ends a try that
+	// another one follows, StepEnded the step.
+	StepStarted = declare("step_started", other) // Step
+	StepPaused  = declare("step_paused", other)  // Step
+	StepEnded   = declare("step_ended", ends)    // Step
+	Logged      = declare("log", other)          // Log, Text
 )
 
 // class is what a type means to compaction.
@@ -42,6 +52,7 @@ const (
 	delta        // a piece of what a later entry holds as a whole
 	covers       // the entry that holds what deltas before it came to, unless it is a marker
 	bounds       // begins or ends a submission: what no entry has covered by then, none will
+	ends         // of a step that is part of no other one: its record holds what deltas before it came to
 )
 
 // classes is filled by the declarations only.
@@ -58,12 +69,12 @@ func (t Type) IsDelta() bool { return classes[t] == delta }
 // Kind of a segment, as numbered in the database, by the classes of its events.
 type Kind uint8
 
-// Kinds of segment. Deltas are covered by the entry that follows them: compaction looks at which of the last two kinds
-// comes next.
+// Kinds of segment. Deltas are covered by the entry that follows them, or by the record of a step: compaction looks at
+// which of the last two kinds comes next.
 const (
 	Mixed  Kind = iota
 	Deltas      // nothing but deltas
-	Covers      // holds an entry
+	Covers      // holds an entry, or the end of a step of a run's own list
 	Bounds      // begins or settles a submission, without an entry that deltas before it could be in
 )
 
@@ -77,7 +88,7 @@ func KindOf(events []Event) Kind {
 		case c == delta:
 			deltas++
 		case e.Loop != nil:
-		case c == covers && !isMarker(e.Entry):
+		case c == covers && !isMarker(e.Entry), c == ends && e.Step.whole():
 			return Covers
 		case c == bounds:
 			kind = Bounds
