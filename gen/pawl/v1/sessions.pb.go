@@ -251,7 +251,7 @@ func (x SkillActivated_Source) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SkillActivated_Source.Descriptor instead.
 func (SkillActivated_Source) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49, 0}
 }
 
 // Status of a submission.
@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72, 0}
 }
 
 // SessionKey names a session.
@@ -3184,6 +3184,13 @@ type Event struct {
 	//	*Event_Steered
 	//	*Event_ToolProgress
 	//	*Event_ToolsChanged
+	//	*Event_RunStarted
+	//	*Event_RunResumed
+	//	*Event_StepStarted
+	//	*Event_StepPaused
+	//	*Event_StepEnded
+	//	*Event_Log
+	//	*Event_RunSettled
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3459,6 +3466,69 @@ func (x *Event) GetToolsChanged() *ToolsChanged {
 	return nil
 }
 
+func (x *Event) GetRunStarted() *RunStarted {
+	if x != nil {
+		if x, ok := x.Event.(*Event_RunStarted); ok {
+			return x.RunStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRunResumed() *RunResumed {
+	if x != nil {
+		if x, ok := x.Event.(*Event_RunResumed); ok {
+			return x.RunResumed
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStepStarted() *StepStarted {
+	if x != nil {
+		if x, ok := x.Event.(*Event_StepStarted); ok {
+			return x.StepStarted
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStepPaused() *StepPaused {
+	if x != nil {
+		if x, ok := x.Event.(*Event_StepPaused); ok {
+			return x.StepPaused
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetStepEnded() *StepEnded {
+	if x != nil {
+		if x, ok := x.Event.(*Event_StepEnded); ok {
+			return x.StepEnded
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetLog() *RunLog {
+	if x != nil {
+		if x, ok := x.Event.(*Event_Log); ok {
+			return x.Log
+		}
+	}
+	return nil
+}
+
+func (x *Event) GetRunSettled() *RunSettled {
+	if x != nil {
+		if x, ok := x.Event.(*Event_RunSettled); ok {
+			return x.RunSettled
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -3553,6 +3623,34 @@ type Event_ToolsChanged struct {
 	ToolsChanged *ToolsChanged `protobuf:"bytes,33,opt,name=tools_changed,json=toolsChanged,proto3,oneof"`
 }
 
+type Event_RunStarted struct {
+	RunStarted *RunStarted `protobuf:"bytes,34,opt,name=run_started,json=runStarted,proto3,oneof"`
+}
+
+type Event_RunResumed struct {
+	RunResumed *RunResumed `protobuf:"bytes,35,opt,name=run_resumed,json=runResumed,proto3,oneof"`
+}
+
+type Event_StepStarted struct {
+	StepStarted *StepStarted `protobuf:"bytes,36,opt,name=step_started,json=stepStarted,proto3,oneof"`
+}
+
+type Event_StepPaused struct {
+	StepPaused *StepPaused `protobuf:"bytes,37,opt,name=step_paused,json=stepPaused,proto3,oneof"`
+}
+
+type Event_StepEnded struct {
+	StepEnded *StepEnded `protobuf:"bytes,38,opt,name=step_ended,json=stepEnded,proto3,oneof"`
+}
+
+type Event_Log struct {
+	Log *RunLog `protobuf:"bytes,39,opt,name=log,proto3,oneof"`
+}
+
+type Event_RunSettled struct {
+	RunSettled *RunSettled `protobuf:"bytes,40,opt,name=run_settled,json=runSettled,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -3597,6 +3695,717 @@ func (*Event_ToolProgress) isEvent_Event() {}
 
 func (*Event_ToolsChanged) isEvent_Event() {}
 
+func (*Event_RunStarted) isEvent_Event() {}
+
+func (*Event_RunResumed) isEvent_Event() {}
+
+func (*Event_StepStarted) isEvent_Event() {}
+
+func (*Event_StepPaused) isEvent_Event() {}
+
+func (*Event_StepEnded) isEvent_Event() {}
+
+func (*Event_Log) isEvent_Event() {}
+
+func (*Event_RunSettled) isEvent_Event() {}
+
+// RunStarted is the first event of each attempt of a run of a workflow. In the events of a run submission_id is that of
+// the attempt, and turn the ordinal of the step that an event is of. What is said of tool calls and of sub-agents is as
+// in sessions.
+type RunStarted struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workflow string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Digest of the definition that the run has.
+	Digest string `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	// From 1. A later one goes on from steps of the ones before.
+	Attempt int32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// With its defaults. Unset or shortened when cut is set: GetRun has it.
+	Input         *structpb.Value `protobuf:"bytes,4,opt,name=input,proto3" json:"input,omitempty"`
+	Cut           bool            `protobuf:"varint,5,opt,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunStarted) Reset() {
+	*x = RunStarted{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunStarted) ProtoMessage() {}
+
+func (x *RunStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunStarted.ProtoReflect.Descriptor instead.
+func (*RunStarted) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *RunStarted) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *RunStarted) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RunStarted) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *RunStarted) GetInput() *structpb.Value {
+	if x != nil {
+		return x.Input
+	}
+	return nil
+}
+
+func (x *RunStarted) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+// RunResumed says that another replica goes on with the run, as the one that had it has died. Steps that were in flight
+// go on, or end as unknown.
+type RunResumed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workflow      string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Digest        string                 `protobuf:"bytes,2,opt,name=digest,proto3" json:"digest,omitempty"`
+	Attempt       int32                  `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunResumed) Reset() {
+	*x = RunResumed{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunResumed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunResumed) ProtoMessage() {}
+
+func (x *RunResumed) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunResumed.ProtoReflect.Descriptor instead.
+func (*RunResumed) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RunResumed) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *RunResumed) GetDigest() string {
+	if x != nil {
+		return x.Digest
+	}
+	return ""
+}
+
+func (x *RunResumed) GetAttempt() int32 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+// StepStarted says that a try of a step begins. A step that has ended as it began has StepEnded only.
+type StepStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the step within the run, such as reviews[3].review.
+	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	// Ordinal of the step that it is part of, 0 for none.
+	Parent int32 `protobuf:"varint,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	// From 1.
+	Try int32 `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
+	// How long it is until the step times out, or the end of a sleep. Unset for no such time.
+	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	// The run, or the submission, that the step waits for or has made.
+	Ref string `protobuf:"bytes,6,opt,name=ref,proto3" json:"ref,omitempty"`
+	// What it does, without secrets. Unset or shortened when cut is set.
+	Args          *structpb.Value `protobuf:"bytes,7,opt,name=args,proto3" json:"args,omitempty"`
+	Cut           bool            `protobuf:"varint,8,opt,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepStarted) Reset() {
+	*x = StepStarted{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepStarted) ProtoMessage() {}
+
+func (x *StepStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepStarted.ProtoReflect.Descriptor instead.
+func (*StepStarted) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *StepStarted) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepStarted) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *StepStarted) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *StepStarted) GetTry() int32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *StepStarted) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *StepStarted) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *StepStarted) GetArgs() *structpb.Value {
+	if x != nil {
+		return x.Args
+	}
+	return nil
+}
+
+func (x *StepStarted) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+// StepPaused says that a try of a step has failed, and that another one follows.
+type StepPaused struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind   string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Parent int32                  `protobuf:"varint,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	Try    int32                  `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
+	// Until the next try.
+	Wait          *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	Failure       *StepFailure         `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	Duration      *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepPaused) Reset() {
+	*x = StepPaused{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepPaused) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepPaused) ProtoMessage() {}
+
+func (x *StepPaused) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepPaused.ProtoReflect.Descriptor instead.
+func (*StepPaused) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *StepPaused) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepPaused) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *StepPaused) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *StepPaused) GetTry() int32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *StepPaused) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *StepPaused) GetFailure() *StepFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *StepPaused) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// StepEnded says that a step has ended, which is recorded.
+type StepEnded struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Path   string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind   string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Parent int32                  `protobuf:"varint,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	Try    int32                  `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
+	// completed, failed, skipped, cancelled, unknown
+	State string `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
+	// Why it did not complete.
+	Failure *StepFailure `protobuf:"bytes,6,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Of all tries.
+	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	Ref      string               `protobuf:"bytes,8,opt,name=ref,proto3" json:"ref,omitempty"`
+	// Unset or shortened when cut is set: the record of the step has it.
+	Output        *structpb.Value `protobuf:"bytes,9,opt,name=output,proto3" json:"output,omitempty"`
+	Cut           bool            `protobuf:"varint,10,opt,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepEnded) Reset() {
+	*x = StepEnded{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepEnded) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepEnded) ProtoMessage() {}
+
+func (x *StepEnded) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
+func (*StepEnded) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *StepEnded) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepEnded) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *StepEnded) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *StepEnded) GetTry() int32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *StepEnded) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *StepEnded) GetFailure() *StepFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+func (x *StepEnded) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *StepEnded) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+func (x *StepEnded) GetOutput() *structpb.Value {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *StepEnded) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+// StepFailure is why a step of a run did not complete.
+type StepFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Machine-readable, e.g. EXIT_CODE, TIMEOUT.
+	Reason  string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The path of the step that has failed first, if that is another.
+	Step          string `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepFailure) Reset() {
+	*x = StepFailure{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepFailure) ProtoMessage() {}
+
+func (x *StepFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepFailure.ProtoReflect.Descriptor instead.
+func (*StepFailure) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *StepFailure) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *StepFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *StepFailure) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+// RunLog is a line of a run's log.
+type RunLog struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// info, warn, error
+	Level string `protobuf:"bytes,1,opt,name=level,proto3" json:"level,omitempty"`
+	Text  string `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	// Of the step that says it.
+	Path string `protobuf:"bytes,3,opt,name=path,proto3" json:"path,omitempty"`
+	// Unset or shortened when cut is set.
+	Data          *structpb.Value `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	Cut           bool            `protobuf:"varint,5,opt,name=cut,proto3" json:"cut,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunLog) Reset() {
+	*x = RunLog{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunLog) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunLog) ProtoMessage() {}
+
+func (x *RunLog) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunLog.ProtoReflect.Descriptor instead.
+func (*RunLog) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *RunLog) GetLevel() string {
+	if x != nil {
+		return x.Level
+	}
+	return ""
+}
+
+func (x *RunLog) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+func (x *RunLog) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *RunLog) GetData() *structpb.Value {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+func (x *RunLog) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+// RunSettled is the last event of an attempt of a run.
+type RunSettled struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Outcome Outcome                `protobuf:"varint,1,opt,name=outcome,proto3,enum=pawl.v1.Outcome" json:"outcome,omitempty"`
+	// Why it did not complete.
+	Error *Error `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Of one that has completed. Unset or shortened when cut is set: GetRun has it.
+	Output *structpb.Value `protobuf:"bytes,3,opt,name=output,proto3" json:"output,omitempty"`
+	Cut    bool            `protobuf:"varint,4,opt,name=cut,proto3" json:"cut,omitempty"`
+	Usage  *Usage          `protobuf:"bytes,5,opt,name=usage,proto3" json:"usage,omitempty"`
+	// Only when it settled as aborted, expired or interrupted.
+	Cancellation  *Cancellation `protobuf:"bytes,6,opt,name=cancellation,proto3" json:"cancellation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RunSettled) Reset() {
+	*x = RunSettled{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RunSettled) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RunSettled) ProtoMessage() {}
+
+func (x *RunSettled) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RunSettled.ProtoReflect.Descriptor instead.
+func (*RunSettled) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *RunSettled) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *RunSettled) GetError() *Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *RunSettled) GetOutput() *structpb.Value {
+	if x != nil {
+		return x.Output
+	}
+	return nil
+}
+
+func (x *RunSettled) GetCut() bool {
+	if x != nil {
+		return x.Cut
+	}
+	return false
+}
+
+func (x *RunSettled) GetUsage() *Usage {
+	if x != nil {
+		return x.Usage
+	}
+	return nil
+}
+
+func (x *RunSettled) GetCancellation() *Cancellation {
+	if x != nil {
+		return x.Cancellation
+	}
+	return nil
+}
+
 // SkillActivated says that the instructions of a skill became a part of the conversation.
 type SkillActivated struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -3614,7 +4423,7 @@ type SkillActivated struct {
 
 func (x *SkillActivated) Reset() {
 	*x = SkillActivated{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3626,7 +4435,7 @@ func (x *SkillActivated) String() string {
 func (*SkillActivated) ProtoMessage() {}
 
 func (x *SkillActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[41]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3639,7 +4448,7 @@ func (x *SkillActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillActivated.ProtoReflect.Descriptor instead.
 func (*SkillActivated) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *SkillActivated) GetName() string {
@@ -3695,7 +4504,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3707,7 +4516,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[42]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3720,7 +4529,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Task) GetTaskId() string {
@@ -3769,7 +4578,7 @@ type CompactionStarted struct {
 
 func (x *CompactionStarted) Reset() {
 	*x = CompactionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3781,7 +4590,7 @@ func (x *CompactionStarted) String() string {
 func (*CompactionStarted) ProtoMessage() {}
 
 func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[43]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3794,7 +4603,7 @@ func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionStarted.ProtoReflect.Descriptor instead.
 func (*CompactionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *CompactionStarted) GetReason() string {
@@ -3857,7 +4666,7 @@ type CompactionFinished struct {
 
 func (x *CompactionFinished) Reset() {
 	*x = CompactionFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3869,7 +4678,7 @@ func (x *CompactionFinished) String() string {
 func (*CompactionFinished) ProtoMessage() {}
 
 func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[44]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3882,7 +4691,7 @@ func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionFinished.ProtoReflect.Descriptor instead.
 func (*CompactionFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CompactionFinished) GetReason() string {
@@ -3981,7 +4790,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3993,7 +4802,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4006,7 +4815,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -4058,7 +4867,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4070,7 +4879,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4083,7 +4892,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -4124,7 +4933,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4136,7 +4945,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4149,7 +4958,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -4170,7 +4979,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4182,7 +4991,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4195,7 +5004,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -4215,7 +5024,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4227,7 +5036,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4240,7 +5049,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -4260,7 +5069,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4272,7 +5081,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4285,7 +5094,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *TextDelta) GetText() string {
@@ -4305,7 +5114,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4317,7 +5126,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4330,7 +5139,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -4352,7 +5161,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4364,7 +5173,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4377,7 +5186,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -4414,7 +5223,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4426,7 +5235,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4439,7 +5248,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -4490,7 +5299,7 @@ type ModelSwitched struct {
 
 func (x *ModelSwitched) Reset() {
 	*x = ModelSwitched{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4502,7 +5311,7 @@ func (x *ModelSwitched) String() string {
 func (*ModelSwitched) ProtoMessage() {}
 
 func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4515,7 +5324,7 @@ func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSwitched.ProtoReflect.Descriptor instead.
 func (*ModelSwitched) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ModelSwitched) GetFrom() string {
@@ -4561,7 +5370,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4573,7 +5382,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4586,7 +5395,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -4645,7 +5454,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4657,7 +5466,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4670,7 +5479,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -4768,7 +5577,7 @@ type ApprovalRequested struct {
 
 func (x *ApprovalRequested) Reset() {
 	*x = ApprovalRequested{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4780,7 +5589,7 @@ func (x *ApprovalRequested) String() string {
 func (*ApprovalRequested) ProtoMessage() {}
 
 func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4793,7 +5602,7 @@ func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
 func (*ApprovalRequested) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ApprovalRequested) GetApprovalId() string {
@@ -4908,7 +5717,7 @@ type ApprovalDecided struct {
 
 func (x *ApprovalDecided) Reset() {
 	*x = ApprovalDecided{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4920,7 +5729,7 @@ func (x *ApprovalDecided) String() string {
 func (*ApprovalDecided) ProtoMessage() {}
 
 func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4933,7 +5742,7 @@ func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalDecided.ProtoReflect.Descriptor instead.
 func (*ApprovalDecided) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ApprovalDecided) GetApprovalId() string {
@@ -5012,7 +5821,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5024,7 +5833,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5037,7 +5846,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -5093,7 +5902,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5105,7 +5914,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5118,7 +5927,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -5178,7 +5987,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5190,7 +5999,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5203,7 +6012,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -5243,7 +6052,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5255,7 +6064,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5268,7 +6077,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -5324,7 +6133,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5336,7 +6145,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5349,7 +6158,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -5401,7 +6210,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5413,7 +6222,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5426,7 +6235,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -5585,7 +6394,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5597,7 +6406,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5610,7 +6419,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -5651,7 +6460,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5663,7 +6472,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5676,7 +6485,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -5726,7 +6535,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5738,7 +6547,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5751,7 +6560,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *Error) GetReason() string {
@@ -5786,7 +6595,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5798,7 +6607,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5811,7 +6620,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *PromptResult) GetText() string {
@@ -5855,7 +6664,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5867,7 +6676,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5880,7 +6689,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *SkillCall) GetName() string {
@@ -5935,7 +6744,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5947,7 +6756,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5960,7 +6769,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -6038,7 +6847,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6050,7 +6859,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6063,7 +6872,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -6098,7 +6907,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6110,7 +6919,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6123,7 +6932,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -6202,7 +7011,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6214,7 +7023,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6227,7 +7036,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -6262,7 +7071,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6274,7 +7083,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6287,7 +7096,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -6343,7 +7152,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6355,7 +7164,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6368,7 +7177,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -6397,7 +7206,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6409,7 +7218,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6422,7 +7231,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -6449,7 +7258,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6461,7 +7270,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6474,7 +7283,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -6494,7 +7303,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6506,7 +7315,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6519,7 +7328,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -6539,7 +7348,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6551,7 +7360,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6564,7 +7373,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -6590,7 +7399,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6602,7 +7411,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6615,7 +7424,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -6658,7 +7467,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6670,7 +7479,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6683,7 +7492,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -6710,7 +7519,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6722,7 +7531,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6735,7 +7544,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -6755,7 +7564,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6767,7 +7576,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6780,7 +7589,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -6800,7 +7609,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6812,7 +7621,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6825,7 +7634,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{84}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -6848,7 +7657,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6860,7 +7669,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6873,7 +7682,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{85}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -7140,7 +7949,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xf2\v\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xe7\x0e\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -7170,8 +7979,80 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x0emodel_switched\x18\x1b \x01(\v2\x16.pawl.v1.ModelSwitchedH\x00R\rmodelSwitched\x121\n" +
 	"\asteered\x18\x1f \x01(\v2\x15.pawl.v1.InputSteeredH\x00R\asteered\x12<\n" +
 	"\rtool_progress\x18\x1e \x01(\v2\x15.pawl.v1.ToolProgressH\x00R\ftoolProgress\x12<\n" +
-	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChangedB\a\n" +
-	"\x05event\"\xf1\x01\n" +
+	"\rtools_changed\x18! \x01(\v2\x15.pawl.v1.ToolsChangedH\x00R\ftoolsChanged\x126\n" +
+	"\vrun_started\x18\" \x01(\v2\x13.pawl.v1.RunStartedH\x00R\n" +
+	"runStarted\x126\n" +
+	"\vrun_resumed\x18# \x01(\v2\x13.pawl.v1.RunResumedH\x00R\n" +
+	"runResumed\x129\n" +
+	"\fstep_started\x18$ \x01(\v2\x14.pawl.v1.StepStartedH\x00R\vstepStarted\x126\n" +
+	"\vstep_paused\x18% \x01(\v2\x13.pawl.v1.StepPausedH\x00R\n" +
+	"stepPaused\x123\n" +
+	"\n" +
+	"step_ended\x18& \x01(\v2\x12.pawl.v1.StepEndedH\x00R\tstepEnded\x12#\n" +
+	"\x03log\x18' \x01(\v2\x0f.pawl.v1.RunLogH\x00R\x03log\x126\n" +
+	"\vrun_settled\x18( \x01(\v2\x13.pawl.v1.RunSettledH\x00R\n" +
+	"runSettledB\a\n" +
+	"\x05event\"\x9a\x01\n" +
+	"\n" +
+	"RunStarted\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\x12,\n" +
+	"\x05input\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x05input\x12\x10\n" +
+	"\x03cut\x18\x05 \x01(\bR\x03cut\"Z\n" +
+	"\n" +
+	"RunResumed\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x16\n" +
+	"\x06digest\x18\x02 \x01(\tR\x06digest\x12\x18\n" +
+	"\aattempt\x18\x03 \x01(\x05R\aattempt\"\xde\x01\n" +
+	"\vStepStarted\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\x05R\x06parent\x12\x10\n" +
+	"\x03try\x18\x04 \x01(\x05R\x03try\x12-\n" +
+	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x10\n" +
+	"\x03ref\x18\x06 \x01(\tR\x03ref\x12*\n" +
+	"\x04args\x18\a \x01(\v2\x16.google.protobuf.ValueR\x04args\x12\x10\n" +
+	"\x03cut\x18\b \x01(\bR\x03cut\"\xf4\x01\n" +
+	"\n" +
+	"StepPaused\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\x05R\x06parent\x12\x10\n" +
+	"\x03try\x18\x04 \x01(\x05R\x03try\x12-\n" +
+	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12.\n" +
+	"\afailure\x18\x06 \x01(\v2\x14.pawl.v1.StepFailureR\afailure\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xae\x02\n" +
+	"\tStepEnded\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\x05R\x06parent\x12\x10\n" +
+	"\x03try\x18\x04 \x01(\x05R\x03try\x12\x14\n" +
+	"\x05state\x18\x05 \x01(\tR\x05state\x12.\n" +
+	"\afailure\x18\x06 \x01(\v2\x14.pawl.v1.StepFailureR\afailure\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x10\n" +
+	"\x03ref\x18\b \x01(\tR\x03ref\x12.\n" +
+	"\x06output\x18\t \x01(\v2\x16.google.protobuf.ValueR\x06output\x12\x10\n" +
+	"\x03cut\x18\n" +
+	" \x01(\bR\x03cut\"S\n" +
+	"\vStepFailure\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\tR\x04step\"\x84\x01\n" +
+	"\x06RunLog\x12\x14\n" +
+	"\x05level\x18\x01 \x01(\tR\x05level\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\x12\x12\n" +
+	"\x04path\x18\x03 \x01(\tR\x04path\x12*\n" +
+	"\x04data\x18\x04 \x01(\v2\x16.google.protobuf.ValueR\x04data\x12\x10\n" +
+	"\x03cut\x18\x05 \x01(\bR\x03cut\"\x81\x02\n" +
+	"\n" +
+	"RunSettled\x12*\n" +
+	"\aoutcome\x18\x01 \x01(\x0e2\x10.pawl.v1.OutcomeR\aoutcome\x12$\n" +
+	"\x05error\x18\x02 \x01(\v2\x0e.pawl.v1.ErrorR\x05error\x12.\n" +
+	"\x06output\x18\x03 \x01(\v2\x16.google.protobuf.ValueR\x06output\x12\x10\n" +
+	"\x03cut\x18\x04 \x01(\bR\x03cut\x12$\n" +
+	"\x05usage\x18\x05 \x01(\v2\x0e.pawl.v1.UsageR\x05usage\x129\n" +
+	"\fcancellation\x18\x06 \x01(\v2\x15.pawl.v1.CancellationR\fcancellation\"\xf1\x01\n" +
 	"\x0eSkillActivated\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x126\n" +
 	"\x06source\x18\x02 \x01(\x0e2\x1e.pawl.v1.SkillActivated.SourceR\x06source\x12\x12\n" +
@@ -7513,7 +8394,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 92)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -7561,97 +8442,105 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*WatchSessionRequest)(nil),     // 43: pawl.v1.WatchSessionRequest
 	(*WatchSessionResponse)(nil),    // 44: pawl.v1.WatchSessionResponse
 	(*Event)(nil),                   // 45: pawl.v1.Event
-	(*SkillActivated)(nil),          // 46: pawl.v1.SkillActivated
-	(*Task)(nil),                    // 47: pawl.v1.Task
-	(*CompactionStarted)(nil),       // 48: pawl.v1.CompactionStarted
-	(*CompactionFinished)(nil),      // 49: pawl.v1.CompactionFinished
-	(*TaskStarted)(nil),             // 50: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 51: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 52: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 53: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 54: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 55: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 56: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 57: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 58: pawl.v1.ModelWaiting
-	(*ModelSwitched)(nil),           // 59: pawl.v1.ModelSwitched
-	(*ToolStarted)(nil),             // 60: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 61: pawl.v1.ToolWaiting
-	(*ApprovalRequested)(nil),       // 62: pawl.v1.ApprovalRequested
-	(*ApprovalDecided)(nil),         // 63: pawl.v1.ApprovalDecided
-	(*ToolOutput)(nil),              // 64: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 65: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 66: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 67: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 68: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 69: pawl.v1.Submission
-	(*Cancellation)(nil),            // 70: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 71: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 72: pawl.v1.Error
-	(*PromptResult)(nil),            // 73: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 74: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 75: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 76: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 77: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 78: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 79: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 80: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 81: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 82: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 83: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 84: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 85: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 86: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 87: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 88: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 89: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 90: pawl.v1.AbortSessionResponse
-	nil,                             // 91: pawl.v1.Session.LabelsEntry
-	nil,                             // 92: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 93: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 94: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 95: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 96: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 97: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 98: google.protobuf.Struct
-	(*durationpb.Duration)(nil),     // 99: google.protobuf.Duration
-	(*structpb.Value)(nil),          // 100: google.protobuf.Value
+	(*RunStarted)(nil),              // 46: pawl.v1.RunStarted
+	(*RunResumed)(nil),              // 47: pawl.v1.RunResumed
+	(*StepStarted)(nil),             // 48: pawl.v1.StepStarted
+	(*StepPaused)(nil),              // 49: pawl.v1.StepPaused
+	(*StepEnded)(nil),               // 50: pawl.v1.StepEnded
+	(*StepFailure)(nil),             // 51: pawl.v1.StepFailure
+	(*RunLog)(nil),                  // 52: pawl.v1.RunLog
+	(*RunSettled)(nil),              // 53: pawl.v1.RunSettled
+	(*SkillActivated)(nil),          // 54: pawl.v1.SkillActivated
+	(*Task)(nil),                    // 55: pawl.v1.Task
+	(*CompactionStarted)(nil),       // 56: pawl.v1.CompactionStarted
+	(*CompactionFinished)(nil),      // 57: pawl.v1.CompactionFinished
+	(*TaskStarted)(nil),             // 58: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 59: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 60: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 61: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 62: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 63: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 64: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 65: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 66: pawl.v1.ModelWaiting
+	(*ModelSwitched)(nil),           // 67: pawl.v1.ModelSwitched
+	(*ToolStarted)(nil),             // 68: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 69: pawl.v1.ToolWaiting
+	(*ApprovalRequested)(nil),       // 70: pawl.v1.ApprovalRequested
+	(*ApprovalDecided)(nil),         // 71: pawl.v1.ApprovalDecided
+	(*ToolOutput)(nil),              // 72: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 73: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 74: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 75: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 76: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 77: pawl.v1.Submission
+	(*Cancellation)(nil),            // 78: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 79: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 80: pawl.v1.Error
+	(*PromptResult)(nil),            // 81: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 82: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 83: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 84: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 85: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 86: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 87: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 88: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 89: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 90: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 91: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 92: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 93: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 94: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 95: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 96: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 97: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 98: pawl.v1.AbortSessionResponse
+	nil,                             // 99: pawl.v1.Session.LabelsEntry
+	nil,                             // 100: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 101: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 102: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 103: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 104: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 105: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 106: google.protobuf.Struct
+	(*structpb.Value)(nil),          // 107: google.protobuf.Value
+	(*durationpb.Duration)(nil),     // 108: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	97,  // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	91,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	98,  // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	105, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	99,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	106, // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	92,  // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	100, // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	93,  // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	98,  // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	101, // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	106, // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	94,  // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	98,  // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	102, // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	106, // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	95,  // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	98,  // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	103, // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	106, // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	69,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	77,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
 	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	31,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	69,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	77,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	28,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
 	26,  // 26: pawl.v1.ExportSessionResponse.image:type_name -> pawl.v1.ExportedImage
 	27,  // 27: pawl.v1.ExportSessionResponse.input:type_name -> pawl.v1.ExportedInput
 	34,  // 28: pawl.v1.ExportedInput.message:type_name -> pawl.v1.Message
-	97,  // 29: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	97,  // 30: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	105, // 29: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	105, // 30: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	31,  // 31: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	34,  // 32: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	97,  // 33: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	105, // 33: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	33,  // 34: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	32,  // 35: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
 	35,  // 36: pawl.v1.Message.content:type_name -> pawl.v1.Block
@@ -7660,140 +8549,162 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	37,  // 39: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	38,  // 40: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	39,  // 41: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	98,  // 42: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	106, // 42: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	39,  // 43: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	98,  // 44: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	106, // 44: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	39,  // 45: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 46: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
 	45,  // 47: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	97,  // 48: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	47,  // 49: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	52,  // 50: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	54,  // 51: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	55,  // 52: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	56,  // 53: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	57,  // 54: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	60,  // 55: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	64,  // 56: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	67,  // 57: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	68,  // 58: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	61,  // 59: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	58,  // 60: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	50,  // 61: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	51,  // 62: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	46,  // 63: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
-	48,  // 64: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
-	49,  // 65: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
-	62,  // 66: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
-	63,  // 67: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
-	59,  // 68: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
-	53,  // 69: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	65,  // 70: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	66,  // 71: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
-	3,   // 72: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	32,  // 73: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
-	32,  // 74: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
-	42,  // 75: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
-	99,  // 76: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
-	72,  // 77: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
-	31,  // 78: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 79: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	72,  // 80: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	73,  // 81: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	99,  // 82: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	31,  // 83: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	31,  // 84: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	31,  // 85: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	97,  // 86: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	97,  // 87: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	96,  // 88: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	97,  // 89: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	97,  // 90: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	97,  // 91: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
-	99,  // 92: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	69,  // 93: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 94: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 95: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 96: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	72,  // 97: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	73,  // 98: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	97,  // 99: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	97,  // 100: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	97,  // 101: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	70,  // 102: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	33,  // 103: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 104: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	74,  // 105: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	71,  // 106: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	42,  // 107: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	100, // 108: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	98,  // 109: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 110: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	39,  // 111: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	74,  // 112: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	98,  // 113: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 114: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	69,  // 115: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 116: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	39,  // 117: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	74,  // 118: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	98,  // 119: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 120: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	69,  // 121: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	45,  // 122: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	99,  // 123: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	69,  // 124: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	99,  // 125: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	69,  // 126: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	69,  // 127: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	69,  // 128: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	69,  // 129: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	69,  // 130: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 131: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 132: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	29,  // 133: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	40,  // 134: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	43,  // 135: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 136: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 137: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 138: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 139: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	22,  // 140: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	20,  // 141: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
-	24,  // 142: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	75,  // 143: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	77,  // 144: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	81,  // 145: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	83,  // 146: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	85,  // 147: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	87,  // 148: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	89,  // 149: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	79,  // 150: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 151: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 152: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	30,  // 153: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	41,  // 154: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	44,  // 155: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 156: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 157: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 158: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 159: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	23,  // 160: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	21,  // 161: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
-	25,  // 162: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	76,  // 163: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	78,  // 164: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	82,  // 165: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	84,  // 166: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	86,  // 167: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	88,  // 168: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	90,  // 169: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	80,  // 170: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	151, // [151:171] is the sub-list for method output_type
-	131, // [131:151] is the sub-list for method input_type
-	131, // [131:131] is the sub-list for extension type_name
-	131, // [131:131] is the sub-list for extension extendee
-	0,   // [0:131] is the sub-list for field type_name
+	105, // 48: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	55,  // 49: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	60,  // 50: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	62,  // 51: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	63,  // 52: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	64,  // 53: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	65,  // 54: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	68,  // 55: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	72,  // 56: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	75,  // 57: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	76,  // 58: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	69,  // 59: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	66,  // 60: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	58,  // 61: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	59,  // 62: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	54,  // 63: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
+	56,  // 64: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
+	57,  // 65: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
+	70,  // 66: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
+	71,  // 67: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
+	67,  // 68: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
+	61,  // 69: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	73,  // 70: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	74,  // 71: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	46,  // 72: pawl.v1.Event.run_started:type_name -> pawl.v1.RunStarted
+	47,  // 73: pawl.v1.Event.run_resumed:type_name -> pawl.v1.RunResumed
+	48,  // 74: pawl.v1.Event.step_started:type_name -> pawl.v1.StepStarted
+	49,  // 75: pawl.v1.Event.step_paused:type_name -> pawl.v1.StepPaused
+	50,  // 76: pawl.v1.Event.step_ended:type_name -> pawl.v1.StepEnded
+	52,  // 77: pawl.v1.Event.log:type_name -> pawl.v1.RunLog
+	53,  // 78: pawl.v1.Event.run_settled:type_name -> pawl.v1.RunSettled
+	107, // 79: pawl.v1.RunStarted.input:type_name -> google.protobuf.Value
+	108, // 80: pawl.v1.StepStarted.wait:type_name -> google.protobuf.Duration
+	107, // 81: pawl.v1.StepStarted.args:type_name -> google.protobuf.Value
+	108, // 82: pawl.v1.StepPaused.wait:type_name -> google.protobuf.Duration
+	51,  // 83: pawl.v1.StepPaused.failure:type_name -> pawl.v1.StepFailure
+	108, // 84: pawl.v1.StepPaused.duration:type_name -> google.protobuf.Duration
+	51,  // 85: pawl.v1.StepEnded.failure:type_name -> pawl.v1.StepFailure
+	108, // 86: pawl.v1.StepEnded.duration:type_name -> google.protobuf.Duration
+	107, // 87: pawl.v1.StepEnded.output:type_name -> google.protobuf.Value
+	107, // 88: pawl.v1.RunLog.data:type_name -> google.protobuf.Value
+	1,   // 89: pawl.v1.RunSettled.outcome:type_name -> pawl.v1.Outcome
+	80,  // 90: pawl.v1.RunSettled.error:type_name -> pawl.v1.Error
+	107, // 91: pawl.v1.RunSettled.output:type_name -> google.protobuf.Value
+	42,  // 92: pawl.v1.RunSettled.usage:type_name -> pawl.v1.Usage
+	78,  // 93: pawl.v1.RunSettled.cancellation:type_name -> pawl.v1.Cancellation
+	3,   // 94: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	32,  // 95: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	32,  // 96: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	42,  // 97: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	108, // 98: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	80,  // 99: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	31,  // 100: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 101: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	80,  // 102: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	81,  // 103: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	108, // 104: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	31,  // 105: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	31,  // 106: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	31,  // 107: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	105, // 108: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	105, // 109: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	104, // 110: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	105, // 111: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	105, // 112: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	105, // 113: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
+	108, // 114: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	77,  // 115: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 116: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 117: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 118: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	80,  // 119: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	81,  // 120: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	105, // 121: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	105, // 122: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	105, // 123: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	78,  // 124: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	33,  // 125: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 126: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	82,  // 127: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	79,  // 128: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	42,  // 129: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	107, // 130: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	106, // 131: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 132: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 133: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	82,  // 134: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	106, // 135: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 136: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	77,  // 137: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 138: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 139: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	82,  // 140: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	106, // 141: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 142: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	77,  // 143: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	45,  // 144: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	108, // 145: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	77,  // 146: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	108, // 147: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	77,  // 148: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	77,  // 149: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	77,  // 150: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	77,  // 151: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	77,  // 152: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 153: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 154: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	29,  // 155: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	40,  // 156: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	43,  // 157: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 158: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 159: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 160: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 161: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 162: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 163: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 164: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	83,  // 165: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	85,  // 166: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	89,  // 167: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	91,  // 168: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	93,  // 169: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	95,  // 170: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	97,  // 171: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	87,  // 172: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 173: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 174: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	30,  // 175: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	41,  // 176: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	44,  // 177: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 178: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 179: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 180: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 181: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 182: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 183: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 184: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	84,  // 185: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	86,  // 186: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	90,  // 187: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	92,  // 188: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	94,  // 189: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	96,  // 190: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	98,  // 191: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	88,  // 192: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	173, // [173:193] is the sub-list for method output_type
+	153, // [153:173] is the sub-list for method input_type
+	153, // [153:153] is the sub-list for extension type_name
+	153, // [153:153] is the sub-list for extension extendee
+	0,   // [0:153] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -7845,6 +8756,13 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_Steered)(nil),
 		(*Event_ToolProgress)(nil),
 		(*Event_ToolsChanged)(nil),
+		(*Event_RunStarted)(nil),
+		(*Event_RunResumed)(nil),
+		(*Event_StepStarted)(nil),
+		(*Event_StepPaused)(nil),
+		(*Event_StepEnded)(nil),
+		(*Event_Log)(nil),
+		(*Event_RunSettled)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -7852,7 +8770,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   92,
+			NumMessages:   100,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

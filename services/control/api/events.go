@@ -114,7 +114,15 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 	case event.CompactionStarted, event.CompactionFinished:
 		encodeCompaction(e, out)
 	case event.Settled:
+		if ofRun(of.Key) {
+			out.Event = encodeRunSettled(e.Settlement)
+			break
+		}
 		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSettled(e, of)}}
+	case event.RunStarted, event.RunResumed, event.Logged:
+		encodeRun(e, out)
+	case event.StepStarted, event.StepPaused, event.StepEnded:
+		encodeStep(e, out)
 	}
 	return out
 }

@@ -62,7 +62,7 @@ func (s *Step) weight() int {
 
 // Line is what events tell of a line of a run's log, beside its text.
 type Line struct {
-	Level string `json:"l"`           // debug, info, warn or error
+	Level string `json:"l"`           // info, warn or error
 	Path  string `json:"p,omitempty"` // of the step
 	// Data is JSON, nil for none. Cut says that there was more of it.
 	Data json.RawMessage `json:"d,omitempty"`
