@@ -11,6 +11,7 @@ import (
 // hold what another has said.
 func TestKindOf(t *testing.T) {
 	entry := func(k session.Kind) Event { return Event{Type: EntryAdded, Entry: &session.Entry{Kind: k}} }
+	stepOf := func(parent int, s step.State) Event { return StepOf(step.Record{Parent: parent, State: s}, nil) }
 	of := func(e Event) Event {
 		e.Loop = &Loop{Task: "t", Session: "child", Root: "root"}
 		return e
@@ -30,9 +31,9 @@ func TestKindOf(t *testing.T) {
 		"a sub-agent's deltas": {[]Event{of(Event{Type: Text}), of(Event{Type: ToolOutput})}, Deltas},
 		"a sub-agent's answer": {[]Event{of(entry(session.Assistant))}, Mixed},
 		"a sub-agent's bounds": {[]Event{of(Event{Type: TaskStarted}), of(Event{Type: TaskFinished})}, Mixed},
-		"a step of a run":      {[]Event{{Type: Text}, StepOf(step.Record{Ord: 2, State: step.Completed}, nil)}, Covers},
-		"a part of a step":     {[]Event{{Type: Text}, StepOf(step.Record{Parent: 1, State: step.Completed}, nil)}, Mixed},
-		"the next try":         {[]Event{StepOf(step.Record{State: step.Started, Pausing: true}, nil)}, Mixed},
+		"a step of a run":      {[]Event{{Type: Text}, stepOf(0, step.Completed)}, Covers},
+		"a part of a step":     {[]Event{{Type: Text}, stepOf(1, step.Completed)}, Mixed},
+		"a try of a step":      {[]Event{stepOf(0, step.Started)}, Mixed},
 		"a run begins":         {[]Event{RunBegins("w", "", 1, nil)}, Bounds},
 		"a run ends":           {[]Event{{Type: Settled, Settlement: &Settlement{}}}, Bounds},
 		"its result":           {[]Event{of(Event{Type: TaskFinished}), entry(session.ToolResult)}, Covers},

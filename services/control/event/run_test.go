@@ -68,15 +68,20 @@ func TestWhatRunsTellIsBounded(t *testing.T) {
 		in, want string
 		cut      bool
 	}{
-		"nothing":       {"", "", false},
-		"no JSON":       {"{", "", false},
-		"short":         {`{"a":[1,2]}`, `{"a":[1,2]}`, false},
-		"a long text":   {quoted, encodedOf(t, long[:maxJSON/2]), true},
-		"a long list":   {"[" + quoted + "]", "", true},
-		"an output":     {`{"exit_code":0,"stdout":` + quoted + `}`, `{"exit_code":0,"stdout":` + encodedOf(t, long[:shortText]) + `}`, true},
+		"nothing":     {"", "", false},
+		"no JSON":     {"{", "", false},
+		"short":       {`{"a":[1,2]}`, `{"a":[1,2]}`, false},
+		"a long text": {quoted, encodedOf(t, long[:maxJSON/2]), true},
+		"a long list": {"[" + quoted + "]", "", true},
+		"an output": {
+			`{"exit_code":0,"stdout":` + quoted + `}`,
+			`{"exit_code":0,"stdout":` + encodedOf(t, long[:shortText]) + `}`, true,
+		},
 		"a long member": {`{"items":[` + quoted + `],"count":3}`, `{"count":3}`, true},
 		"many members":  {encodedOf(t, many), "", true},
-		"controls":      {`{"x":"` + strings.Repeat(`\u0001`, 9_000) + `"}`, `{"x":"` + strings.Repeat(`\u0001`, shortText) + `"}`, true},
+		"controls": {
+			`{"x":"` + strings.Repeat(`\u0001`, 9_000) + `"}`, `{"x":"` + strings.Repeat(`\u0001`, shortText) + `"}`, true,
+		},
 	} {
 		in := json.RawMessage(c.in)
 		out, cut := Bounded(in)
