@@ -80,7 +80,8 @@ func TestWhatRunsTellIsBounded(t *testing.T) {
 		"a long member": {`{"items":[` + quoted + `],"count":3}`, `{"count":3}`, true},
 		"many members":  {encodedOf(t, many), "", true},
 		"controls": {
-			`{"x":"` + strings.Repeat(`\u0001`, 9_000) + `"}`, `{"x":"` + strings.Repeat(`\u0001`, shortText) + `"}`, true,
+			`{"x":"` + strings.Repeat(`\u0001`, 9_000) + `"}`,
+			`{"x":"` + strings.Repeat(`\u0001`, shortText) + `"}`, true,
 		},
 	} {
 		in := json.RawMessage(c.in)
