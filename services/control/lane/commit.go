@@ -71,10 +71,12 @@ type Step struct {
 	// Approvals are new ones, of calls among Calls. Noted are those of which the stream tells by now what became of
 	// them, or that are withdrawn; refused with approval.ErrDecided if one that is to be withdrawn has been decided, or
 	// has expired, see Refused.
-	Approvals     []approval.Approval
-	Noted         []approval.Note
-	Shown         []call.Shown // how much of calls' output is in the stream by now
-	ForgetReplies bool         // the entries hold the replies of the calls of the loop's turn before Progress
+	Approvals []approval.Approval
+	Noted     []approval.Note
+	Shown     []call.Shown // how much of calls' output is in the stream by now
+	// ForgetReplies says that the entries hold the replies of the calls of the loop's turn before Progress. What the
+	// call came to that the loop answers itself is kept for whoever asked.
+	ForgetReplies bool
 	Progress      *Progress
 	Spent         *model.Usage // the loop's usage by now, of a model call that came to nothing: no progress
 	Model         string       // see Loop.Model; "" leaves it. It is no progress

@@ -72,8 +72,12 @@ func (rows *commitRows) addStep(p stepRow) {
 	for i := range p.Calls {
 		rows.calls = append(rows.calls, callRow{&p.Calls[i], p.lane, p.LoopID})
 	}
+	forgets := ""
+	if p.ForgetReplies {
+		forgets = p.LoopID
+	}
 	for i := range p.changes {
-		rows.changes = append(rows.changes, changeRow{&p.changes[i], p.lane})
+		rows.changes = append(rows.changes, changeRow{&p.changes[i], p.lane, forgets})
 	}
 	for _, shown := range p.shown {
 		rows.shown = append(rows.shown, shownRow{shown, p.lane})

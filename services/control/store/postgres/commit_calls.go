@@ -62,16 +62,16 @@ func (p *step) merge() error {
 		if !isOutcome(o.State) {
 			return errNoOutcome
 		}
-		if p.ForgetReplies {
-			o.Reply = nil
-		}
 		if n := created[o.CallID]; n == nil {
 			if e := existing(o.CallID); e.state == nil {
 				state := int16(o.State)
 				e.state, e.reply, e.leaves = &state, o.Reply, o.Leaves
 			}
 		} else if !n.State.Terminal() {
-			n.State, n.Reply, n.Leaves = o.State, o.Reply, o.Leaves
+			n.State, n.Leaves = o.State, o.Leaves
+			if !p.ForgetReplies {
+				n.Reply = o.Reply
+			}
 		}
 	}
 	for _, shown := range p.Shown {

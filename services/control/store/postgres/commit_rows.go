@@ -178,7 +178,8 @@ var callTable = table[callRow]{
 
 type changeRow struct {
 	*change
-	lane string
+	lane    string
+	forgets string // the loop whose entries hold what its own calls came to, "" for none
 }
 
 var changeTable = table[changeRow]{
@@ -191,6 +192,7 @@ var changeTable = table[changeRow]{
 	col("state", "smallint", func(r *changeRow) *int16 { return r.state }),
 	col("reply", "bytea", func(r *changeRow) []byte { return r.reply }),
 	col("leaves", "bool", func(r *changeRow) bool { return r.leaves }),
+	col("forgets", "uuid", func(r *changeRow) *string { return optional(r.forgets) }),
 }
 
 type shownRow struct {

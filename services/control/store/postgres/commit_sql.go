@@ -165,7 +165,8 @@ FROM {rows} JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1 CROSS JOIN (S
 // changesSQL dispatches and completes calls that have not ended; one that has is nobody's fault, and what comes after
 // lost is kept beside it. It asserts that each is in its lane, that a dispatch follows the last one, and that nothing
 // is said lost of which the outcome is on record: the transcript would call unknown what the record knows. So the rows
-// are looked at as they are once they are locked, in order of their ids as all others lock them.
+// are looked at as they are once they are locked, in order of their ids as all others lock them. What the loop's own
+// calls came to may be in its entries already; what the call came to that it answers itself is nowhere else.
 var changesSQL = changeTable.in(`
 WITH n AS MATERIALIZED (SELECT t.*, `+nowSQL2+` AS now FROM {rows}
   JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
@@ -183,7 +184,8 @@ u AS (UPDATE tool_calls c SET
     dispatched_at = CASE WHEN c.state < 2 AND n.dispatch > 0 THEN n.now ELSE c.dispatched_at END,
     state         = CASE WHEN c.state >= 2 THEN c.state WHEN n.state IS NOT NULL THEN n.state
                     WHEN n.dispatches THEN (n.dispatch > 0)::int ELSE c.state END,
-    reply         = CASE WHEN c.state < 2 THEN n.reply ELSE c.reply END,
+    reply         = CASE WHEN c.state < 2 THEN CASE WHEN c.submission_id IS DISTINCT FROM n.forgets THEN n.reply END
+                    ELSE c.reply END,
     leaves        = n.leaves,
     done_at       = CASE WHEN c.state < 2 AND n.state IS NOT NULL THEN n.now ELSE c.done_at END,
     late_reply    = CASE WHEN c.state = 3 THEN n.reply ELSE c.late_reply END
@@ -192,7 +194,7 @@ u AS (UPDATE tool_calls c SET
 SELECT 1 / (NOT EXISTS (SELECT 1 FROM b))::int`, 2)
 
 // forgetSQL drops the replies that the entries of this transaction hold, of the turn that the loops ($2) are at before
-// loopsSQL. It cannot meet a row of changesSQL that has a reply: the outcomes of such a step carry none.
+// loopsSQL. The replies that the transaction brings come after it: changesSQL leaves out those of these loops' calls.
 const forgetSQL = `
 WITH i AS MATERIALIZED (SELECT s.submission_id, s.turn FROM unnest($2::uuid[]) AS t(loop_id)
   JOIN submissions s ON s.submission_id = t.loop_id JOIN lanes l ON l.lane_id = s.lane_id AND l.flush = $1)

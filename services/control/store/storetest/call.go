@@ -389,6 +389,26 @@ var callCases = []testCase{
 			t.Errorf("another turn's reply is %q", got.Reply)
 		}
 	}},
+	{"keep what a sub-agent came to that ends with the results of its own calls", func(t *testing.T, db DB) {
+		h, asked := oneCall(t, db, call.Dispatched)
+		child := h.withChild(t)
+		own := newCall(h, 1, 0)
+		own.LoopID = child.ID
+		c := h.stepOf(child, 1)
+		c.Calls, c.Progress = []call.Call{own}, &lane.Progress{Phase: lane.PhaseTools, Turn: 1}
+		h.commit(t, c)
+		complete(t, db.Store, own.ID, call.Done, `"own"`)
+		c = h.stepOf(child, 1)
+		c.Outcomes = []call.Outcome{{CallID: asked.ID, State: call.Done, Reply: []byte(`"answer"`)}}
+		c.ForgetReplies, c.End = true, &lane.Settlement{Outcome: lane.Completed}
+		h.commit(t, c)
+		if got := getCall(t, db.Second, asked.ID); got.State != call.Done || string(got.Reply) != `"answer"` {
+			t.Errorf("whoever asked finds %+v", got)
+		}
+		if got := getCall(t, db.Second, own.ID); got.State != call.Done || got.Reply != nil {
+			t.Errorf("the reply that is an entry is %+v", got)
+		}
+	}},
 	{"remember how much of their output is in the stream, and that their end is", func(t *testing.T, db DB) {
 		h, k := oneCall(t, db, call.Dispatched)
 		for _, shown := range [][2]int64{{5, 7}, {-1, -1}} {
