@@ -71,7 +71,7 @@ func (l *loop) ask(ctx context.Context) error {
 		if to, ok := l.fallback(m, failed.error); ok {
 			return l.switchTo(to, failed.error, l.record(req, a, failed.Error()))
 		}
-		if err := l.flush(); err != nil {
+		if err := l.Flush(); err != nil {
 			return err
 		}
 		return l.settleWith(ctx, lane.Step{Turn: l.record(req, a, failed.Error())}, l.stopOf(failed))
@@ -98,11 +98,11 @@ func (l *loop) takeStream(ctx context.Context) (place *stream, err error) {
 			return one, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-l.tree.head.leave:
+		case <-l.tree.Leave():
 			return nil, nil
-		case <-l.over():
-		case <-l.above():
-		case <-l.timeout():
+		case <-l.Over():
+		case <-l.Above():
+		case <-l.Timeout():
 			l.timedOut()
 		}
 		if l.checkStop(); l.end.stop != nil {
@@ -139,7 +139,7 @@ func (l *loop) request() model.Request {
 
 // tools are those that the model is told of.
 func (l *loop) tools() []model.Tool {
-	told := l.as.tools.Told()
+	told := l.as.Tools.Told()
 	if l.as.def.Search {
 		told = append(slices.Clip(told), model.WebSearch)
 	}
@@ -168,7 +168,7 @@ func (l *loop) stream(ctx context.Context, m model.Model, req model.Request, pla
 	defer remind.Stop()
 	var wait modelWait
 	for {
-		if due, ok := l.flushDue(); ok {
+		if due, ok := l.FlushDue(); ok {
 			flush.Reset(due)
 		} else {
 			flush.Reset(time.Hour)
@@ -187,20 +187,17 @@ func (l *loop) stream(ctx context.Context, m model.Model, req model.Request, pla
 		case <-remind.C:
 			l.modelWaits(&wait)
 		case <-flush.C:
-			if err := l.flush(); err != nil {
+			if err := l.Flush(); err != nil {
 				return a, err
 			}
-		case <-l.mail.ready:
-			reports, _, _ := l.mail.take()
-			for _, rep := range reports { // of earlier turns, whose calls are settled
-				l.missed(rep)
-			}
-		case <-l.over():
-		case <-l.above():
-		case <-l.timeout():
+		case <-l.News():
+			l.SkipNews()
+		case <-l.Over():
+		case <-l.Above():
+		case <-l.Timeout():
 			l.timedOut()
-		case <-l.tree.head.cut:
-			l.push(l.ownerChanged())
+		case <-l.tree.Cut():
+			l.Push(l.ownerChanged())
 			if err := l.charge(&a); err != nil {
 				return a, err
 			}
@@ -208,7 +205,7 @@ func (l *loop) stream(ctx context.Context, m model.Model, req model.Request, pla
 		}
 		if l.checkStop(); l.end.stop != nil {
 			l.count(&a)
-			return a, l.flush()
+			return a, l.Flush()
 		}
 	}
 }
@@ -274,11 +271,11 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 	case model.PartRestart:
 		a.message.Content = nil
 		a.attempts++
-		l.dropText()
+		l.DropText()
 		text := restartText(p)
 		l.tree.deps.Log.Info("model call is retried", "submission_id", l.row.ID, "session_id", l.row.SessionID,
 			"turn", l.row.Turn, "model", l.model().String(), "reason", text)
-		l.push(l.event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
+		l.Push(l.Event(event.Event{Type: event.Restarted, Reason: "model_retry", Text: text}))
 		return false, l.charge(a)
 	case model.PartUsage:
 		a.spent = p.Usage
@@ -293,7 +290,7 @@ func (l *loop) part(a *answer, i item, open bool) (done bool, err error) {
 // says shows what the model streams, unless it writes a summary.
 func (l *loop) says(t event.Type, text string) {
 	if !l.compaction.writes {
-		l.delta(t, text)
+		l.Delta(t, text)
 	}
 }
 
@@ -319,13 +316,13 @@ func (l *loop) charge(a *answer) error {
 	}
 	l.count(a)
 	spent := l.row.Usage
-	return l.commit(lane.Step{Spent: &spent}, lane.With{})
+	return l.Commit(lane.Step{Spent: &spent}, lane.With{})
 }
 
 // answered commits an answer.
 func (l *loop) answered(ctx context.Context, req model.Request, a answer) error {
-	if !l.watched() {
-		l.dropText()
+	if !l.Watched() {
+		l.DropText()
 	}
 	m := a.message
 	l.tree.spend(l, *m.Usage)
@@ -339,7 +336,7 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 	}
 	if l.goesOn(ctx) {
 		s.Progress.Phase, s.Progress.Turn = lane.PhaseModel, l.row.Turn+1
-		return l.commit(s, lane.With{})
+		return l.Commit(s, lane.With{})
 	}
 	if l.structured() {
 		return l.insist(ctx, s, e)

@@ -27,7 +27,7 @@ type supply struct {
 // asOffer is the loop as sources see it.
 func (l *loop) asOffer() Offer {
 	return Offer{
-		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.bound(), Activate: l.activate,
+		Definition: l.as.def, Loop: l.row, Depth: l.depth, Executor: l.tree.Executor(), Activate: l.activate,
 	}
 }
 
@@ -56,7 +56,7 @@ func (r *Runner) versions(ctx context.Context, of Offer, before []string) (all [
 // refreshTools gathers what the loop is offered anew if that may have changed since, and says what has. It is called
 // between turns: the calls of a turn are those of the tools that its model was told of.
 func (l *loop) refreshTools(ctx context.Context) error {
-	before, was := l.as.tools.Callable(), l.as.supply
+	before, was := l.as.Tools.Callable(), l.as.supply
 	version, err := l.tree.versions(ctx, l.asOffer(), was.version)
 	if err != nil {
 		return err
@@ -67,7 +67,7 @@ func (l *loop) refreshTools(ctx context.Context) error {
 		}
 	}
 	change := event.Tools{}
-	after := l.as.tools.Callable()
+	after := l.as.Tools.Callable()
 	for _, name := range after {
 		if !slices.Contains(before, name) {
 			change.Added = append(change.Added, name)
@@ -83,7 +83,7 @@ func (l *loop) refreshTools(ctx context.Context) error {
 	}
 	l.as.supply.told = true
 	if len(change.Added)+len(change.Removed)+len(change.Missing) > 0 {
-		l.push(l.event(event.Event{Type: event.ToolsChanged, Tools: &change}))
+		l.Push(l.Event(event.Event{Type: event.ToolsChanged, Tools: &change}))
 	}
 	return nil
 }

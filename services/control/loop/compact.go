@@ -103,7 +103,7 @@ func (l *loop) settings(m model.Model) session.Settings {
 // fixed is about how many tokens a request has beside its messages.
 func (l *loop) fixed() int64 {
 	n := len(l.system())
-	for _, t := range l.as.tools.Told() {
+	for _, t := range l.as.Tools.Told() {
 		n += len(t.Name) + len(t.Description) + len(t.Schema)
 	}
 	return session.TextTokens(n)
@@ -154,10 +154,10 @@ func (l *loop) shorten(req model.Request, a answer, failed *modelFailure) error 
 	c.refused, c.learned, c.failures = l.row.Turn, l.fixed()+sent*6/10, 0
 	l.tree.deps.Log.Info("the provider says that the context is too long, a shorter one is made",
 		"submission_id", l.row.ID, "session_id", l.row.SessionID, "turn", l.row.Turn, "tokens", sent)
-	l.dropText()
+	l.DropText()
 	spent := l.row.Usage
-	return l.commit(lane.Step{Spent: &spent, Turn: l.record(req, a, failed.Error()), Events: []event.Event{
-		l.event(event.Event{Type: event.Restarted, Reason: "context_overflow", Text: failed.Error()}),
+	return l.Commit(lane.Step{Spent: &spent, Turn: l.record(req, a, failed.Error()), Events: []event.Event{
+		l.Event(event.Event{Type: event.Restarted, Reason: "context_overflow", Text: failed.Error()}),
 	}}, lane.With{})
 }
 
@@ -180,8 +180,8 @@ func (l *loop) compact(ctx context.Context) error {
 		return err
 	}
 	told := l.told(by)
-	l.push(l.event(event.Event{Type: event.CompactionStarted, Compaction: &told}))
-	if err := l.flush(); err != nil {
+	l.Push(l.Event(event.Event{Type: event.CompactionStarted, Compaction: &told}))
+	if err := l.Flush(); err != nil {
 		l.tree.streams.leave(place)
 		return err
 	}
@@ -199,13 +199,13 @@ func (l *loop) compact(ctx context.Context) error {
 		s := lane.Step{Turn: l.recordOf(as, req, a, failed.Error())}
 		if to, ok := l.fallback(m, failed.error); ok && by == l.model() && !overflows(failed.error) {
 			told.Error = failed.Error()
-			l.push(l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
+			l.Push(l.Event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
 			return l.switchTo(to, failed.error, s.Turn) // which is asked for the summary then
 		}
 		return l.notCompacted(ctx, s, told, failed.error)
 	case err == nil && l.end.stop != nil:
 		told.Error = "the submission ends"
-		l.push(l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
+		l.Push(l.Event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
 	}
 	return err
 }
@@ -256,8 +256,8 @@ func (l *loop) compacted(ctx context.Context, s lane.Step, told event.Compaction
 	after := session.Live(append(live[:len(live):len(live)], e))
 	told.EntrySeq, told.TokensNow = e.Seq, session.Estimate(after, c.budget.Fixed)
 	told.MessagesNow = len(session.Context(after))
-	s.Events = append(s.Events, l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
-	if err := l.commit(s, lane.With{}); err != nil {
+	s.Events = append(s.Events, l.Event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
+	if err := l.Commit(s, lane.With{}); err != nil {
 		return err
 	}
 	c.failures, c.halved = 0, 0
@@ -266,7 +266,7 @@ func (l *loop) compacted(ctx context.Context, s lane.Step, told event.Compaction
 
 // changes reports whether calls of a tool may change the file that they name.
 func (l *loop) changes(name string) bool {
-	t, err := l.as.tools.Find(name)
+	t, err := l.as.Tools.Find(name)
 	return err != nil || t.Safety != tool.Pure
 }
 
@@ -286,14 +286,14 @@ func (l *loop) notCompacted(ctx context.Context, s lane.Step, told event.Compact
 		l.row.SessionID, "model", told.Model, "reason", c.why, "error", cause)
 	spent := l.row.Usage
 	s.Spent = &spent
-	s.Events = append(s.Events, l.event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
+	s.Events = append(s.Events, l.Event(event.Event{Type: event.CompactionFinished, Compaction: &told}))
 	if c.why == whyManual && !less {
 		return l.settleWith(ctx, s, Stop{
 			lane.Failed, "COMPACTION_FAILED",
 			fmt.Sprintf("the summary could not be written, and the conversation is as it was: %v", cause),
 		})
 	}
-	return l.commit(s, lane.With{})
+	return l.Commit(s, lane.With{})
 }
 
 // endCompaction ends a loop that was begun for a summary: there is nothing more to cut.

@@ -31,7 +31,7 @@ func (l *loop) fallback(m model.Model, failure error) (to model.Ref, ok bool) {
 	for _, ref := range all[slices.Index(all, l.model())+1:] {
 		other, err := l.tree.deps.Models.Model(ref)
 		if err != nil {
-			l.logger().Warn("a model cannot be fallen back on", "model", ref.String(), "error", err)
+			l.Log().Warn("a model cannot be fallen back on", "model", ref.String(), "error", err)
 			continue
 		}
 		if e.Kind == model.KindContextOverflow && other.Window() != 0 && other.Window() <= m.Window() {
@@ -62,13 +62,13 @@ func (l *loop) switchTo(to model.Ref, failure error, t *lane.Turn) error {
 	if e, ok := errs.Public(failure); ok {
 		s.Reason = e.Reason()
 	}
-	l.logger().Warn("another model goes on", "turn", l.row.Turn, "from", s.From, "to", s.To, "reason", s.Message)
-	l.dropText()
+	l.Log().Warn("another model goes on", "turn", l.row.Turn, "from", s.From, "to", s.To, "reason", s.Message)
+	l.DropText()
 	text := s.To + " goes on in the place of " + s.From
-	l.push(l.event(event.Event{Type: event.Restarted, Reason: "model_switched", Text: text}))
-	l.push(l.event(event.Event{Type: event.ModelSwitched, Switch: &s}))
+	l.Push(l.Event(event.Event{Type: event.Restarted, Reason: "model_switched", Text: text}))
+	l.Push(l.Event(event.Event{Type: event.ModelSwitched, Switch: &s}))
 	spent := l.row.Usage
-	if err := l.commit(lane.Step{Spent: &spent, Model: s.To, Turn: t}, lane.With{}); err != nil {
+	if err := l.Commit(lane.Step{Spent: &spent, Model: s.To, Turn: t}, lane.With{}); err != nil {
 		return err
 	}
 	l.compaction.learned, l.compaction.refused = 0, 0 // of the other model's window

@@ -82,11 +82,11 @@ func (l *loop) gather(ctx context.Context, of Offer) (tool.Set, error) {
 				return tool.Set{}, err
 			}
 			remind.Reset(waitPeriod)
-		case <-l.tree.head.leave:
+		case <-l.tree.Leave():
 			return tool.Set{}, l.goodbye()
-		case <-l.over():
-		case <-l.above():
-		case <-l.timeout():
+		case <-l.Over():
+		case <-l.Above():
+		case <-l.Timeout():
 			l.timedOut()
 		}
 		if l.checkStop(); l.end.stop != nil {
@@ -104,8 +104,8 @@ func (l *loop) toolsWait(what string, since time.Time) error {
 	if l.parent != nil && l.row.Phase == lane.PhaseAccepted {
 		l = l.parent
 	}
-	l.push(l.event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+	l.Push(l.Event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
 		Reason: WaitTools, Since: since, Message: "its tools are not known yet: waiting for " + what,
 	}}))
-	return l.flush()
+	return l.Flush()
 }

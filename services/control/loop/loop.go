@@ -15,29 +15,27 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
-// loop is one agent at work. Only its own goroutine touches it, but for mail, what the tree's mutex guards, and what
-// does not change once it works. It has a field for each thing that its goroutine works with.
+// loop is one agent at work. Only its own goroutine touches it, but for what the tree's mutex guards, and what does not
+// change once it works. It has a field for each thing that its goroutine works with.
 type loop struct {
-	tree   *tree
-	parent *loop // nil for the root
-	depth  int
-	origin origin // the task call that it answers
-	as     setup
-	mail   *mailbox
-	spent  model.Usage // by it and everything below it; guarded by tree.mu
+	*turn.Strand // its calls, and its commits
+	tree         *tree
+	parent       *loop // nil for the root
+	depth        int
+	origin       origin      // the task call that it answers
+	task         *event.Loop // its identity in the stream, nil for the root
+	as           setup
+	spent        model.Usage // by it and everything below it; guarded by tree.mu
 
 	row          lane.Loop // as it is committed
 	conversation *conversation
-	turn         turn
-	out          outbox
+	asking       asking
 	end          end
 	ending       ending
 	begun        time.Time // when this process took it
-	ends         time.Time // a sub-agent's own deadline, zero for none
-	looked       int64     // the lane's mail before the last look at calls
 	beside       beside    // the input: what the model is told of
 	compaction   compaction
 	settled      bool
@@ -46,29 +44,39 @@ type loop struct {
 
 // setup is what a loop runs with.
 type setup struct {
-	def     agent.Definition
-	values  agent.Values
-	secrets []string           // of all agents of the tree: they work on the same files
-	rules   []*approval.Policy // of the agent, and of all that it works for
-	tools   tool.Set
-	envs    map[string]agent.Values // of tools that have variables of their own, by name
-	supply  supply
+	turn.Kit // its secrets are those of all agents of the tree: they work on the same files
+	def      agent.Definition
+	values   agent.Values
+	rules    []*approval.Policy      // of the agent, and of all that it works for
+	envs     map[string]agent.Values // of tools that have variables of their own, by name
+	supply   supply
 }
 
-// end is why and since when a loop is to end.
+// end is why a loop is to end.
 type end struct {
-	stop  *Stop
-	since time.Time
-	said  chan struct{} // closed when stop is set
-	timer <-chan time.Time
+	stop *Stop
+	said chan struct{} // closed when stop is set
 }
 
 func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 	l := &loop{
-		tree: t, parent: parent, mail: newMailbox(), row: row, begun: time.Now(), end: end{said: make(chan struct{})},
-		turn: newTurn(), beside: beside{first: row.Phase == lane.PhaseAccepted || parent == nil && t.fresh},
+		tree: t, parent: parent, row: row, begun: time.Now(), end: end{said: make(chan struct{})},
+		beside:  beside{first: row.Phase == lane.PhaseAccepted || parent == nil && t.fresh},
 		steered: unsteered(t, &row),
 	}
+	who := turn.Who{LoopID: row.ID, SessionID: row.SessionID}
+	if !row.Root() {
+		l.task = &event.Loop{Task: row.ParentCall, Session: row.SessionID, Root: row.RootID}
+		who.Task = l.task
+	}
+	if parent != nil {
+		who.Parent, who.Above = parent.Strand, parent.end.said
+		if parent.task != nil {
+			l.task.Parent = parent.task.Task
+		}
+	}
+	l.as.Env = l.env
+	l.Strand = turn.NewStrand(t.Lane, l, who, &l.as.Kit)
 	switch {
 	case parent != nil:
 		l.depth, l.conversation = parent.depth+1, &conversation{}
@@ -90,28 +98,34 @@ func (l *loop) recover(ctx context.Context) error {
 	case !l.root():
 		err = l.recoverOrigin(ctx)
 	case l.tree.fresh: // the first event is told before others
-		if err = l.publishStart(ctx); l.unreadable(err) {
+		if err = l.publishStart(ctx); l.Unreadable(err) {
 			err = nil
 		}
 	}
 	if err == nil {
 		err = l.prepare(ctx)
 	}
-	if err != nil && !l.unreadable(err) {
+	if err != nil && !l.Unreadable(err) {
 		l.checkStop()
 		if ends := l.end.stop != nil || l.row.Exhausted(); lane.Outage(err) || !ends {
 			return err
 		}
 	}
-	if err := l.recoverEnding(ctx); err != nil && !l.unreadable(err) {
+	if err := l.recoverEnding(ctx); err != nil && !l.Unreadable(err) {
 		return err
 	}
 	l.tree.spend(l, l.row.Usage)
 	if l.row.Phase == lane.PhaseTools {
-		return l.inherit(ctx)
+		if err := l.Inherit(ctx); err != nil {
+			return err
+		}
+		for _, c := range l.Calls() {
+			l.tree.spend(l, c.Usage())
+		}
+		return nil
 	}
-	if l.row.Phase == lane.PhaseModel && !l.tree.fresh && (l.tree.head.TakenOver || l.row.Stalls > 0) {
-		l.push(l.ownerChanged())
+	if l.row.Phase == lane.PhaseModel && !l.tree.fresh && (l.tree.Head().TakenOver || l.row.Stalls > 0) {
+		l.Push(l.ownerChanged())
 	}
 	return nil
 }
@@ -124,9 +138,9 @@ func (l *loop) prepare(ctx context.Context) error {
 		l.as.values, err = def.Env.Expand(deps.Lookup)
 	}
 	if l.parent != nil {
-		l.as.secrets = l.parent.as.secrets
+		l.as.Secrets = l.parent.as.Secrets
 	} else {
-		l.as.secrets = def.Secrets(deps.Lookup)
+		l.as.Secrets = def.Secrets(deps.Lookup)
 	}
 	if e, answered := errs.Public(err); answered && !lane.Outage(err) {
 		l.halt(Stop{lane.Failed, e.Reason(), e.Error()})
@@ -134,6 +148,7 @@ func (l *loop) prepare(ctx context.Context) error {
 		return fmt.Errorf("reading the agent's definition: %w", err)
 	}
 	l.as.def = def
+	l.as.Cwd, l.as.Sandbox, l.as.Demands, l.as.Offered = l.cwd(), def.Sandbox, named(def), def.Offered()
 	if l.parent != nil {
 		l.as.rules = slices.Clip(l.parent.as.rules)
 	}
@@ -146,26 +161,23 @@ func (l *loop) prepare(ctx context.Context) error {
 // work runs the loop to its end.
 func (l *loop) work(ctx context.Context) error {
 	if t := l.as.def.Limits.Timeout; !l.root() && t > 0 {
-		l.ends = l.origin.began.Add(t) // the root's is the lane's
-		timer := time.NewTimer(time.Until(l.ends))
-		defer timer.Stop()
-		l.end.timer = timer.C
+		defer l.Deadline(l.origin.began.Add(t))() // the root's is the lane's
 	}
 	for !l.settled {
-		if l.leaving() && l.turn.last == nil {
+		if l.tree.Leaving() && l.Last() == nil {
 			return l.goodbye()
 		}
 		l.checkStop()
-		if err := l.step(ctx); err != nil && !l.unreadable(err) {
+		if err := l.step(ctx); err != nil && !l.Unreadable(err) {
 			return err
 		}
 	}
 	return nil
 }
 
-// unreadable makes the loop end if an error says that an entry cannot be decoded: whoever tries again finds the same.
-// It reports false for other errors, and when the loop is to end already.
-func (l *loop) unreadable(err error) bool {
+// Unreadable implements turn.User: it makes the loop end if an error says that an entry cannot be decoded. It reports
+// false for other errors, and when the loop is to end already.
+func (l *loop) Unreadable(err error) bool {
 	var bad *session.UnreadableError
 	if l.end.stop != nil || !errors.As(err, &bad) {
 		return false
@@ -200,7 +212,7 @@ func (l *loop) step(ctx context.Context) error {
 		if e.Stop != nil {
 			l.halt(*e.Stop)
 		}
-		return l.await(ctx)
+		return l.Await(ctx)
 	case AppendResults:
 		return l.appendResults(ctx, e.Stop)
 	case Settle:
@@ -213,7 +225,7 @@ func (l *loop) state() State {
 	l.tree.mu.Lock()
 	defer l.tree.mu.Unlock()
 	return State{
-		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.turn.open > 0, Below: l.turn.below(), Stop: l.end.stop,
+		Loop: l.row, Limits: l.limits(), Spent: l.spent, Open: l.Open() > 0, Below: l.Below(), Stop: l.end.stop,
 		Cut: l.compaction.why != "",
 	}
 }
@@ -226,26 +238,26 @@ func (l *loop) limits() agent.Limits {
 	return within(l.as.def.Limits, l.parent.limits(), l.parent.spent, l.spent)
 }
 
-// leaving reports whether the loop is to stop at its next safe point.
-func (l *loop) leaving() bool { return closed(l.tree.head.leave) }
-
 // goodbye stops at a safe point.
 func (l *loop) goodbye() error {
-	if err := l.flush(); err != nil {
+	if err := l.Flush(); err != nil {
 		return err
 	}
-	return errLeft
+	return turn.ErrLeft
 }
 
 // checkStop turns an abort, a passed deadline, or the end of the loop that this one works for into a stop.
 func (l *loop) checkStop() {
 	switch {
 	case l.end.stop != nil:
-	case closed(l.tree.head.over) && l.tree.owner.Why() == lane.Abort:
+	case l.TimedOut():
+		l.timedOut()
+	case turn.Closed(l.tree.Over()) && l.tree.Owner().Why() == lane.Abort:
 		l.halt(*abortStop())
-	case closed(l.tree.head.over):
-		l.halt(*deadlineStop(l.tree.head.Root().Timeout))
-	case l.parent != nil && closed(l.parent.end.said):
+	case turn.Closed(l.tree.Over()):
+		head := l.tree.Head()
+		l.halt(*deadlineStop(head.Root().Timeout))
+	case l.parent != nil && turn.Closed(l.parent.end.said):
 		l.halt(*l.parent.end.stop)
 	}
 }
@@ -253,38 +265,15 @@ func (l *loop) checkStop() {
 // halt makes the loop end, for the first reason that is given.
 func (l *loop) halt(s Stop) {
 	if l.end.stop == nil {
-		l.end.stop, l.end.since = &s, time.Now()
+		l.end.stop = &s
+		l.Stop()
 		close(l.end.said)
 	}
 }
 
 // fromAbove reports whether whoever the loop works for ends, too.
 func (l *loop) fromAbove() bool {
-	return l.parent != nil && (closed(l.tree.head.over) || closed(l.parent.end.said))
-}
-
-// over is closed when the lane's head has to end; nil once the loop is to end anyway.
-func (l *loop) over() <-chan struct{} {
-	if l.end.stop != nil {
-		return nil
-	}
-	return l.tree.head.over
-}
-
-// above is closed when the loop that this one works for is to end; nil once this one is to end anyway.
-func (l *loop) above() <-chan struct{} {
-	if l.end.stop != nil || l.parent == nil {
-		return nil
-	}
-	return l.parent.end.said
-}
-
-// timeout is the passing of a sub-agent's own deadline.
-func (l *loop) timeout() <-chan time.Time {
-	if l.end.stop != nil {
-		return nil
-	}
-	return l.end.timer
+	return l.parent != nil && (turn.Closed(l.tree.Over()) || turn.Closed(l.parent.end.said))
 }
 
 func (l *loop) timedOut() { l.halt(*deadlineStop(l.as.def.Limits.Timeout)) }
@@ -295,8 +284,8 @@ func (l *loop) begin() error {
 	case !l.root():
 		return l.beginTask()
 	case l.row.Options.Compact:
-		return l.commit(lane.Step{
-			Events:   []event.Event{l.event(event.Event{Type: event.Started, Turn: 1})},
+		return l.Commit(lane.Step{
+			Events:   []event.Event{l.Event(event.Event{Type: event.Started, Turn: 1})},
 			Progress: &lane.Progress{Phase: lane.PhaseModel, Turn: 1, Usage: l.row.Usage},
 		}, lane.With{})
 	}
@@ -312,7 +301,7 @@ func (l *loop) begin() error {
 	e := l.entry(&s, session.Input, input)
 	s.Events[0].Turn = 1
 	s.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: e.Seq, Usage: l.row.Usage}
-	return l.commit(s, lane.With{})
+	return l.Commit(s, lane.With{})
 }
 
 // publishStart publishes the events of a start that admission committed.
@@ -324,9 +313,10 @@ func (l *loop) publishStart(ctx context.Context) error {
 		return err
 	}
 	input := l.conversation.last
-	e := l.event(event.Event{Type: event.Started, EntrySeq: input.Seq, Entry: &input})
-	e.Seq, e.Time = l.tree.head.EventHead, l.row.StartedAt
-	l.tree.deps.Events.Publish(l.tree.head.Fence.LaneID, l.tree.key, []event.Event{e})
+	e := l.Event(event.Event{Type: event.Started, EntrySeq: input.Seq, Entry: &input})
+	head := l.tree.Head()
+	e.Seq, e.Time = head.EventHead, l.row.StartedAt
+	l.tree.deps.Events.Publish(head.Fence.LaneID, l.tree.Key(), []event.Event{e})
 	return nil
 }
 
@@ -352,9 +342,12 @@ func (l *loop) catchUp(ctx context.Context) error {
 	return l.conversation.catchUp(ctx, l.tree.deps.Store, l.row.SessionID, l.row.EntryHead)
 }
 
+// Recall implements turn.User: what the conversation says of skills has to be known to a function that is run again.
+func (l *loop) Recall(ctx context.Context) error { return l.catchUp(ctx) }
+
 // ownerChanged says that what was streamed of an answer is void, because its owner did not live, or stay, to end it.
 func (l *loop) ownerChanged() event.Event {
-	return l.event(event.Event{
+	return l.Event(event.Event{
 		Type: event.Restarted, Reason: "owner_changed", Text: "another replica goes on with the submission",
 	})
 }

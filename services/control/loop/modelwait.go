@@ -41,7 +41,7 @@ func (l *loop) modelWaits(w *modelWait) {
 		return
 	}
 	w.next = time.Now().Add(waitPeriod)
-	l.push(l.event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+	l.Push(l.Event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
 		Reason: string(w.what.Reason), Since: w.since, Until: w.what.Until, Message: l.waitMessage(w),
 	}}))
 }

@@ -68,7 +68,7 @@ func (l *loop) insist(ctx context.Context, s lane.Step, answer session.Entry) er
 	if l.ending.asks < result.MaxAsks {
 		l.entry(&s, session.Marker, result.Again())
 		s.Progress.Phase, s.Progress.Turn = lane.PhaseModel, l.row.Turn+1
-		return l.commit(s, lane.With{})
+		return l.Commit(s, lane.With{})
 	}
 	l.ending.answer = &answered{entry: answer.Seq, text: answer.Message.Text()}
 	why := fmt.Sprintf("the agent ended %s without a result, although it was asked for one",
@@ -88,9 +88,9 @@ func (l *loop) closing(s *lane.Step, stop *Stop) (end Stop, closes bool) {
 	if !l.structured() {
 		return Stop{}, false
 	}
-	said := answered{entry: l.row.EntryHead, text: l.turn.said}
-	for _, c := range l.turn.calls { // in order of their index
-		reply, ok := c.reply.(tool.Closing)
+	said := answered{entry: l.row.EntryHead, text: l.asking.said}
+	for _, c := range l.Calls() { // in order of their index
+		reply, ok := c.Result().(tool.Closing)
 		switch {
 		case !ok:
 			continue

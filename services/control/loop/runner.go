@@ -35,10 +35,9 @@ func (r *Runner) Input(ctx context.Context, row lane.Loop, before int64, executo
 	if err != nil {
 		return model.Request{}, fmt.Errorf("reading the agent's definition: %w", err)
 	}
-	t := &tree{Runner: r, executor: executor}
-	l := &loop{tree: t, row: row, conversation: &conversation{}}
+	l := &loop{tree: &tree{Runner: r}, row: row, conversation: &conversation{}}
 	l.as.def = def
-	if l.as.tools, err = r.offer(ctx, Offer{Definition: def, Loop: row, Executor: executor}); err != nil {
+	if l.as.Tools, err = r.offer(ctx, Offer{Definition: def, Loop: row, Executor: executor}); err != nil {
 		return model.Request{}, err
 	}
 	// the first entry's time is in the prompt

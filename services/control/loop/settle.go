@@ -10,7 +10,6 @@ import (
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
-	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
 // maxWhy bounds what a conversation keeps of the reason for which an input got no answer, in bytes.
@@ -68,8 +67,8 @@ func (l *loop) finish(step lane.Step, s Stop, facts *call.Cancellation) error {
 	if !l.root() {
 		return l.finishTask(step, told)
 	}
-	step.Events = append(step.Events, l.event(event.Event{Type: event.Settled, Settlement: &told}))
-	return l.commit(step, lane.With{Continue: l.tree.taken < fairShare && !l.leaving()})
+	step.Events = append(step.Events, l.Event(event.Event{Type: event.Settled, Settlement: &told}))
+	return l.Commit(step, lane.With{Continue: l.tree.taken < fairShare && !l.tree.Leaving()})
 }
 
 // result is the entry that a completed loop ends with; nil when a summary was asked for, and there was nothing to cut.
@@ -102,7 +101,7 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 	if err != nil {
 		return nil, fmt.Errorf("reading the calls of which something may run: %w", err)
 	}
-	if c := l.turn.last; c != nil && (c.Leaves || c.State == call.Lost) { // it is recorded with the end of the loop
+	if c := l.Last(); c != nil && (c.Leaves || c.State == call.Lost) { // it is recorded with the end of the loop
 		left.Total++
 		left.Calls = append(left.Calls, c.Call)
 	}
@@ -110,7 +109,7 @@ func (l *loop) cancellation(ctx context.Context, o lane.Outcome) (*call.Cancella
 	for _, c := range left.Calls {
 		u, ok := told[c.ID]
 		if !ok {
-			u = l.unconfirmed(ctx, c)
+			u = l.Unconfirmed(ctx, c)
 		}
 		facts.Add(u)
 	}
@@ -130,18 +129,4 @@ func (l *loop) toldBelow(ctx context.Context) (map[string]call.Unconfirmed, erro
 		}
 	}
 	return told, nil
-}
-
-// unconfirmed tells why nobody knows whether anything of a call runs.
-func (l *loop) unconfirmed(ctx context.Context, c call.Call) call.Unconfirmed {
-	u := c.Unconfirmed()
-	if c.Leaves || c.Kind != uint8(tool.KindExecutor) {
-		return u
-	}
-	if e, err := l.tree.deps.Fleet.Find(ctx, c.Executor); err != nil || !e.Connected() {
-		u.Reason, u.Message = call.ExecutorAway, "executor "+c.Executor+" is not connected"
-	} else if w := l.turn.byID[c.ID]; w != nil && !w.watch.Cancelled.IsZero() {
-		u.Reason, u.Message = call.NoAnswer, "executor "+c.Executor+" did not say in time that the call has ended"
-	}
-	return u
 }

@@ -21,7 +21,7 @@ func (l *loop) runShell(ctx context.Context) error {
 	if l.as.def.Sandbox.Kind == agent.SandboxNone {
 		return l.settle(ctx, Stop{lane.Failed, "NO_SANDBOX", "the agent has no sandbox, so that no command can run"})
 	}
-	m, err := shellCall(l.row.ID, l.as.tools.Names()[0], *l.row.Options.Shell)
+	m, err := shellCall(l.row.ID, l.as.Tools.Names()[0], *l.row.Options.Shell)
 	if err != nil {
 		return err
 	}
@@ -69,8 +69,8 @@ func (l *loop) ranShell(s *lane.Step, stop *Stop) (end Stop, closes bool) {
 	last := s.Entries[len(s.Entries)-1]
 	l.ending.answer = &answered{entry: last.Seq, text: last.Text()}
 	s.Progress.Turn = l.row.Turn
-	for _, c := range l.turn.calls {
-		if reply, failed := c.reply.(tool.Failure); failed {
+	for _, c := range l.Calls() {
+		if reply, failed := c.Result().(tool.Failure); failed {
 			return Stop{lane.Failed, reply.Reason, reply.Message}, true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/turn"
 	"github.com/pawl-dev/pawl/services/control/workspace"
 )
 
@@ -56,7 +57,7 @@ func activations(e session.Entry) (all []activated) {
 // announce tells watchers of the skills that an entry activates.
 func (l *loop) announce(s *lane.Step, e session.Entry) {
 	for _, a := range activations(e) {
-		s.Events = append(s.Events, l.event(event.Event{
+		s.Events = append(s.Events, l.Event(event.Event{
 			Type: event.SkillActivated, EntrySeq: e.Seq, Skill: &event.Skill{
 				Name: a.Name, Source: string(a.Source), Path: a.Path, Digest: a.Digest,
 				ByCaller: e.Kind == session.Skill,
@@ -76,7 +77,7 @@ func (l *loop) narrow(asked []tool.Asked) {
 		}
 		req, activates := a.Call.Request.(builtin.SkillRequest)
 		switch {
-		case slices.ContainsFunc(l.turn.calls, func(c *toolCall) bool { return c.Index == i }):
+		case slices.ContainsFunc(l.Calls(), func(c *turn.Call) bool { return c.Index == i }):
 		case activates && named[req.Name]:
 			a.Refused = errNarrowed.With("Not run: another call of this answer activates the skill %s.", req.Name)
 		default:
@@ -234,7 +235,7 @@ var errNoWorkspace = errs.New(errs.Unavailable, "NO_WORKSPACE",
 
 // at is where the workspace is.
 func (l *loop) at(ctx context.Context) (workspace.Place, error) {
-	if l.tree.deps.Workspaces == nil || !l.as.tools.Uses(tool.KindExecutor) {
+	if l.tree.deps.Workspaces == nil || !l.as.Tools.Uses(tool.KindExecutor) {
 		return workspace.Place{}, skill.ErrNotFound.With("the agent has no workspace to have skills or files in")
 	}
 	for began := time.Now(); ; {

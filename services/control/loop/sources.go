@@ -13,6 +13,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 	"github.com/pawl-dev/pawl/services/control/tool/result"
+	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
 // Source has tools of one origin for loops: the built-in ones, those of a project, of a server. Its methods may be
@@ -88,7 +89,7 @@ func (f fixed) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
 type tasks struct{}
 
 func (tasks) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
-	if of.Depth >= maxDepth || !builtin.Asks(of.Definition.Tools) {
+	if of.Depth >= turn.MaxDepth || !builtin.Asks(of.Definition.Tools) {
 		return nil, nil
 	}
 	return []*tool.Tool{of.Definition.Task()}, nil
@@ -140,7 +141,7 @@ func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 // not set.
 func (l *loop) offerTools(ctx context.Context) error {
 	if l.row.Options.Shell != nil {
-		l.as.tools = builtin.Shell()
+		l.as.Tools = builtin.Shell()
 		return nil
 	}
 	of, now := l.asOffer(), supply{}
@@ -160,9 +161,9 @@ func (l *loop) offerTools(ctx context.Context) error {
 	}
 	now.version = version
 	for i, text := range now.missing {
-		now.missing[i] = tool.Redact(text, l.as.secrets)
+		now.missing[i] = tool.Redact(text, l.as.Secrets)
 	}
-	l.as.tools, l.as.supply, l.as.envs = tools, now, map[string]agent.Values{}
+	l.as.Tools, l.as.supply, l.as.envs = tools, now, map[string]agent.Values{}
 	for _, t := range tools.Tools() {
 		if len(t.Env) == 0 {
 			continue
@@ -192,8 +193,8 @@ func (l *loop) env(t *tool.Tool) map[string]*string {
 // offered by now. A task
 // is a part of the definition: it goes with that only.
 func (l *loop) read(answer model.Message) []tool.Asked {
-	asked := l.as.tools.Read(answer)
-	for _, c := range l.turn.calls {
+	asked := l.as.Tools.Read(answer)
+	for _, c := range l.Calls() {
 		if c.Kind == uint8(tool.KindTask) || c.Index >= len(asked) {
 			continue
 		}

@@ -28,7 +28,7 @@ const neverLooked = -1
 // head before.
 func unsteered(t *tree, row *lane.Loop) int64 {
 	if row.Root() && (t.fresh || row.Phase == lane.PhaseAccepted) {
-		return t.head.Mail
+		return t.Head().Mail
 	}
 	return neverLooked
 }
@@ -36,7 +36,7 @@ func unsteered(t *tree, row *lane.Loop) int64 {
 // steers reads inputs that wait to join the submission, if any can have come since the last look. The mail of the lane
 // tells that: the owner knows it as of its last commit, or later.
 func (l *loop) steers(ctx context.Context, after int64) ([]lane.Steer, error) {
-	mail := l.tree.owner.Mail()
+	mail := l.tree.Owner().Mail()
 	if !l.root() || l.end.stop != nil || mail == l.steered {
 		return nil, nil
 	}
@@ -69,7 +69,7 @@ func (l *loop) join(ctx context.Context) error {
 		if n, after = n+len(found), found[len(found)-1].Seq; len(s.Joins) == 0 {
 			continue
 		}
-		if err := l.commit(s, lane.With{}); errors.Is(err, lane.ErrNotQueued) {
+		if err := l.Commit(s, lane.With{}); errors.Is(err, lane.ErrNotQueued) {
 			after = 0 // one was withdrawn meanwhile
 		} else if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (l *loop) steer(s *lane.Step, one lane.Steer) {
 	e := l.entry(s, session.Input, input)
 	n := len(s.Entries) - 1
 	s.Entries[n].SubmissionID = one.ID
-	s.Events[n] = l.event(event.Event{
+	s.Events[n] = l.Event(event.Event{
 		Type: event.Steered, EntrySeq: e.Seq, Entry: &s.Entries[n], Joined: one.ID,
 	})
 	s.Joins = append(s.Joins, lane.Join{SubmissionID: one.ID, InputEntry: e.Seq})

@@ -77,7 +77,7 @@ func (l *loop) tell(ctx context.Context, m model.Model) error {
 	if len(s.Entries) == 0 {
 		return nil
 	}
-	return l.commit(s, with)
+	return l.Commit(s, with)
 }
 
 // tellWorkspace looks at the workspace, and adds what is new there to a step. One that has no executor now is looked at
@@ -85,15 +85,15 @@ func (l *loop) tell(ctx context.Context, m model.Model) error {
 func (l *loop) tellWorkspace(ctx context.Context, m model.Model, s *lane.Step, with *lane.With) error {
 	files := l.tree.deps.Workspaces
 	// A model without a provider reads no prompt.
-	if files == nil || m.API() == model.APIOffline || !l.as.tools.Uses(tool.KindExecutor) {
+	if files == nil || m.API() == model.APIOffline || !l.as.Tools.Uses(tool.KindExecutor) {
 		return nil
 	}
 	e, ok, err := l.workspace(ctx)
 	if err != nil || !ok {
 		return err
 	}
-	at := workspace.Place{Executor: e.ID, Cwd: l.cwd()}
-	cwd := joinCwd(e.Root, l.cwd())
+	at := workspace.Place{Executor: e.ID, Cwd: l.as.Cwd}
+	cwd := joinCwd(e.Root, l.as.Cwd)
 	last := l.conversation.toldWorkspace()
 	anew := last == nil || last.Executor != at.Executor || last.Cwd != cwd
 	seen := workspace.Look(ctx, files, at, cwd, anew)
@@ -111,15 +111,15 @@ func (l *loop) tellWorkspace(ctx context.Context, m model.Model, s *lane.Step, w
 	l.entry(s, session.Workspace, model.Message{Role: model.User, Content: []model.Block{{
 		Type: model.TextBlock, Text: text, Details: details,
 	}}})
-	with.Executor = l.binding(e.ID)
+	with.Executor = l.tree.Binding(e.ID)
 	return nil
 }
 
 // workspace is the executor that has, or gets, the workspace; ok is false when none is connected that would do.
 func (l *loop) workspace(ctx context.Context) (e fleet.Executor, ok bool, err error) {
-	w := l.needs()
+	w := l.Needs()
 	w.Roughly = true
-	e, ok, err = l.chooseFor(ctx, w)
+	e, ok, err = l.Choose(ctx, w)
 	if errors.Is(err, fleet.ErrNotFound) {
 		return fleet.Executor{}, false, nil
 	}

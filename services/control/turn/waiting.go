@@ -1,4 +1,4 @@
-package loop
+package turn
 
 import (
 	"fmt"
@@ -25,17 +25,17 @@ const (
 
 // unplaced is why a call that no executor has waits. e is the executor of the session's workspace, zero when there
 // is none; known is false when the control plane has no record of it.
-func (l *loop) unplaced(since time.Time, e fleet.Executor, known bool) event.Wait {
-	bound := l.tree.bound()
+func (t *Strand) unplaced(since time.Time, e fleet.Executor, known bool) event.Wait {
+	bound := t.lane.Executor()
 	w := event.Wait{
 		Executor: bound,
-		Labels:   l.wanted().Labels,
+		Labels:   t.wanted().Labels,
 		Since:    since,
-		Until:    since.Add(l.tree.deps.DisconnectGrace),
+		Until:    since.Add(t.lane.deps.DisconnectGrace),
 	}
 	switch {
 	case bound == "":
-		w.Reason, w.Message = waitNoExecutor, noExecutor(l.as.def.Sandbox, l.wanted().Tenant)
+		w.Reason, w.Message = waitNoExecutor, noExecutor(t.kit.Sandbox, t.wanted().Tenant)
 	case !known:
 		w.Reason = waitGone
 		w.Message = fmt.Sprintf(
@@ -93,12 +93,12 @@ func lastSeen(e fleet.Executor) string {
 }
 
 // cutOff is why a call whose executor is away waits.
-func (l *loop) cutOff(c call.Call, away time.Time) event.Wait {
+func (t *Strand) cutOff(c call.Call, away time.Time) event.Wait {
 	return event.Wait{
 		Reason:   waitAway,
 		Executor: c.Executor,
 		Since:    away,
-		Until:    away.Add(l.tree.deps.DisconnectGrace),
+		Until:    away.Add(t.lane.deps.DisconnectGrace),
 		Message: fmt.Sprintf(
 			"executor %s, which runs this call, is not connected: the call goes on there, and its result arrives "+
 				"when the executor is back",
@@ -117,12 +117,12 @@ func refusedFor(c call.Call, a call.Action) event.Wait {
 }
 
 // waits tells watchers that a call waits, once for each reason. The event is committed with the next step or flush.
-func (l *loop) waits(c *toolCall, w event.Wait) {
+func (t *Strand) waits(c *Call, w event.Wait) {
 	if c.waits == w.Reason {
 		return
 	}
 	c.waits = w.Reason
-	l.push(l.event(waiting(c.Call, w)))
+	t.Push(t.Event(waiting(c.Call, w)))
 }
 
 func waiting(c call.Call, w event.Wait) event.Event {
@@ -134,10 +134,10 @@ func waiting(c call.Call, w event.Wait) event.Event {
 }
 
 // resumes tells watchers that a call which waited for its executor runs on: a piece of output without data says so.
-func (l *loop) resumes(c *toolCall) {
+func (t *Strand) resumes(c *Call) {
 	if c.waits == "" {
 		return
 	}
 	c.waits = ""
-	l.push(l.outputOf(c.ID, event.Output{Offset: c.output.end(0)}))
+	t.Push(t.outputOf(c.ID, event.Output{Offset: c.output.end(0)}))
 }

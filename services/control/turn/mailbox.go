@@ -1,4 +1,4 @@
-package loop
+package turn
 
 import (
 	"sync"
@@ -9,7 +9,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/tool"
 )
 
-// mailbox is what others tell a loop. Posting never blocks, so that a loop that is busy committing never delays a
+// mailbox is what others tell a strand. Posting never blocks, so that a strand that is busy committing never delays a
 // connection, and what waits is bounded: output beyond the executor's window is dropped, and asked for again if it is
 // ever wanted.
 type mailbox struct {
@@ -20,7 +20,7 @@ type mailbox struct {
 	ended   []endedHere
 	far     map[string]tool.Progress // how far calls are, the last that was said
 	nudged  bool                     // the fleet or rows of the lane changed: look
-	open    map[string]string        // calls that the loop waits for, and of which executor
+	open    map[string]string        // calls that the strand waits for, and of which executor
 	waiting map[string]int           // bytes of output in reports, by call
 	said    map[string]int           // other reports in reports, by call
 }
@@ -41,11 +41,11 @@ func newMailbox() *mailbox {
 	return &mailbox{ready: await.NewSignal()}
 }
 
-// expect says that the loop waits for a call of an executor.
+// expect says that the strand waits for a call of an executor.
 func (m *mailbox) expect(callID, executor string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.open == nil { // most loops ask for no calls
+	if m.open == nil { // most strands have no calls
 		m.open, m.waiting, m.said = map[string]string{}, map[string]int{}, map[string]int{}
 	}
 	m.open[callID] = executor
@@ -58,7 +58,7 @@ func (m *mailbox) forget(callID string) {
 	delete(m.open, callID)
 }
 
-// post takes a report; false when the loop does not wait for the call, or not for this executor to tell of it.
+// post takes a report; false when the strand does not wait for the call, or not for this executor to tell of it.
 func (m *mailbox) post(r call.Report) bool {
 	m.mu.Lock()
 	if executor, ok := m.open[r.CallID]; !ok || executor != r.Executor {

@@ -1,4 +1,4 @@
-package loop
+package turn
 
 import (
 	"context"
@@ -29,7 +29,7 @@ func newOutput(secrets []string) output {
 func (o *output) end(i int) int64 { return max(o.shown[i], o.logged[i]) }
 
 // missing counts the bytes of an ended command's output that were not taken.
-func (c *toolCall) missing() (n [2]int64) {
+func (c *Call) missing() (n [2]int64) {
 	p, ok := c.reply.(tool.Process)
 	if !ok || !c.watch.Ended {
 		return n
@@ -42,14 +42,14 @@ func (c *toolCall) missing() (n [2]int64) {
 
 // complete reports whether no output of an ended call is to be waited for: all has been taken, or the executor cannot
 // read it.
-func (c *toolCall) complete() bool {
+func (c *Call) complete() bool {
 	p, ok := c.reply.(tool.Process)
 	return c.watch.Ended && (!ok || p.Unreadable() || c.missing() == [2]int64{})
 }
 
 // tookOutput queues a piece of output for the stream. Pieces that were seen before are dropped, and so is what comes
 // after a piece that got lost on its way: it is asked for again from there.
-func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error {
+func (t *Strand) tookOutput(ctx context.Context, c *Call, o call.Output) error {
 	out, i := &c.output, streamIndex(o.Stderr)
 	end := o.Offset + int64(len(o.Data))
 	if end <= out.seen[i] {
@@ -57,7 +57,7 @@ func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error
 	}
 	if o.Offset > out.seen[i] {
 		c.watch.Connection = 0
-		l.mail.nudge()
+		t.mail.nudge()
 		return nil
 	}
 	if o.Offset < out.seen[i] {
@@ -66,58 +66,58 @@ func (l *loop) tookOutput(ctx context.Context, c *toolCall, o call.Output) error
 	out.seen[i] = end
 	c.watch.Quiet, c.watch.Asked = time.Now(), time.Now()
 	taken := &call.OutputAck{CallID: c.ID, Stderr: o.Stderr, Upto: end}
-	if !l.mute(c, o.Stderr) && (l.show(c, o.Stderr, out.redact[i].Next(o.Data)) ||
-		out.shown[i] >= out.logged[i] && l.stored()) {
-		if l.out.output == nil {
-			l.out.output = map[outputKey]ack{}
+	if !t.mute(c, o.Stderr) && (t.show(c, o.Stderr, out.redact[i].Next(o.Data)) ||
+		out.shown[i] >= out.logged[i] && t.stored()) {
+		if t.out.output == nil {
+			t.out.output = map[outputKey]ack{}
 		}
-		l.out.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, taken}
+		t.out.output[outputKey{c.ID, o.Stderr}] = ack{c.Executor, taken}
 	} else {
-		l.send(c.Executor, taken) // it is in the stream already, or nobody wants it
+		t.send(c.Executor, taken) // it is in the stream already, or nobody wants it
 	}
 	if c.complete() {
-		return l.complete(ctx, c)
+		return t.complete(ctx, c)
 	}
 	return nil
 }
 
 // mute reports whether nobody is shown a stream of a call's output: it is no text.
-func (l *loop) mute(c *toolCall, stderr bool) bool {
-	t, err := l.as.tools.Find(c.Tool)
-	return err == nil && t.Mute && !stderr
+func (t *Strand) mute(c *Call, stderr bool) bool {
+	found, err := t.kit.Tools.Find(c.Tool)
+	return err == nil && found.Mute && !stderr
 }
 
-// stored reports whether output of the loop's calls goes into the stream.
-func (l *loop) stored() bool { return l.root() || l.watched() }
+// stored reports whether output of the strand's calls goes into the stream.
+func (t *Strand) stored() bool { return t.who.Task == nil || t.Watched() }
 
 // show queues redacted output that is not in the stream yet; false when there is none.
-func (l *loop) show(c *toolCall, stderr bool, data []byte) bool {
+func (t *Strand) show(c *Call, stderr bool, data []byte) bool {
 	out, i := &c.output, streamIndex(stderr)
 	offset := out.shown[i]
 	out.shown[i] += int64(len(data))
 	if known := min(max(out.logged[i]-offset, 0), int64(len(data))); known > 0 {
 		offset, data = offset+known, data[known:]
 	}
-	if len(data) == 0 || !l.stored() {
+	if len(data) == 0 || !t.stored() {
 		return false
 	}
-	l.push(l.outputOf(c.ID, event.Output{Stderr: stderr, Offset: offset, Data: data}))
-	l.out.bytes += len(data)
+	t.Push(t.outputOf(c.ID, event.Output{Stderr: stderr, Offset: offset, Data: data}))
+	t.out.bytes += len(data)
 	return true
 }
 
-func (l *loop) outputOf(callID string, o event.Output) event.Event {
-	return l.event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &o})
+func (t *Strand) outputOf(callID string, o event.Output) event.Event {
+	return t.Event(event.Event{Type: event.ToolOutput, Call: &event.Call{ID: callID}, Output: &o})
 }
 
 // showProgress tells those who watch how far a call is. It is of no use to anybody else, and to nobody later.
-func (l *loop) showProgress(callID string, p tool.Progress) {
-	c := l.turn.byID[callID]
-	if c == nil || c.State.Terminal() || !l.watched() {
+func (t *Strand) showProgress(callID string, p tool.Progress) {
+	c := t.turn.byID[callID]
+	if c == nil || c.State.Terminal() || !t.Watched() {
 		return
 	}
-	said := clip.Shorten(clip.Sanitize(tool.Redact(p.Message, l.as.secrets)), maxProgress)
-	l.push(l.event(event.Event{
+	said := clip.Shorten(clip.Sanitize(tool.Redact(p.Message, t.kit.Secrets)), maxProgress)
+	t.Push(t.Event(event.Event{
 		Type: event.ToolProgress, Call: started(c.Call),
 		Progress: &event.Progress{Progress: p.Progress, Total: p.Total, Message: said},
 	}))
@@ -127,23 +127,23 @@ func (l *loop) showProgress(callID string, p tool.Progress) {
 const maxProgress = 500
 
 // showRest shows what was held back of a call's output, and says how much of it is missing.
-func (l *loop) showRest(c *toolCall) {
+func (t *Strand) showRest(c *Call) {
 	out := &c.output
 	for i, missing := range c.missing() {
 		stderr := i == 1
-		l.show(c, stderr, out.redact[i].Close())
+		t.show(c, stderr, out.redact[i].Close())
 		shown := out.end(i)
 		if missing -= shown - out.shown[i]; missing <= 0 {
 			continue
 		}
-		l.tree.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id",
+		t.lane.deps.Log.Warn("output of a command is missing from its stream", "call_id", c.ID, "executor_id",
 			c.Executor, "bytes", missing)
-		l.push(l.outputOf(c.ID, event.Output{Stderr: stderr, Offset: shown + missing, Skipped: missing}))
+		t.Push(t.outputOf(c.ID, event.Output{Stderr: stderr, Offset: shown + missing, Skipped: missing}))
 	}
 }
 
 // showing adds to a step how far the output of calls is in the stream with it.
-func (l *loop) showing(s *lane.Step) {
+func (t *Strand) showing(s *lane.Step) {
 	type key = string
 	last := map[key]int{}
 	for i := range s.Events {
@@ -155,7 +155,7 @@ func (l *loop) showing(s *lane.Step) {
 		delete(last, done.CallID)
 	}
 	for id := range last {
-		if c := l.turn.byID[id]; c != nil {
+		if c := t.turn.byID[id]; c != nil {
 			s.Shown = append(s.Shown, call.Shown{CallID: id, Stdout: c.output.end(0), Stderr: c.output.end(1)})
 		}
 	}

@@ -1,4 +1,4 @@
-package loop
+package turn
 
 import (
 	"cmp"
@@ -57,11 +57,9 @@ func TestWhyACallWaits(t *testing.T) {
 			[]string{"executor m, which has this session's files, is not known any more", "prompt another session"},
 		},
 	} {
-		r := &Runner{deps: Deps{DisconnectGrace: time.Minute}}
 		key := session.Key{Tenant: cmp.Or(c.tenant, session.DefaultTenant)}
-		l := &loop{tree: &tree{Runner: r, executor: c.executor, key: key}}
-		l.as.def = agent.Definition{Sandbox: c.sandbox}
-		w := l.unplaced(seen.LastSeen, seen, c.known)
+		l := &Lane{deps: Deps{DisconnectGrace: time.Minute}, executor: c.executor, key: key}
+		w := NewStrand(l, anybody{}, Who{}, &Kit{Sandbox: c.sandbox}).unplaced(seen.LastSeen, seen, c.known)
 		if w.Reason != c.reason || w.Executor != c.executor || w.Until.Sub(w.Since) != time.Minute {
 			t.Errorf("%s: %+v", name, w)
 		}

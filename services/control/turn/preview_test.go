@@ -1,4 +1,4 @@
-package loop
+package turn
 
 import (
 	"encoding/json"
@@ -10,12 +10,17 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 )
 
+// anybody is a user of whom nothing but the turn's number is asked.
+type anybody struct{ User }
+
+func (anybody) Turn() int { return 1 }
+
 // gRPC sends no string that is not UTF-8: what an event shows of a long call is cut between characters.
 func TestPreviewsAreCutBetweenCharacters(t *testing.T) {
-	l := &loop{tree: &tree{}}
+	s := NewStrand(&Lane{}, anybody{}, Who{}, &Kit{})
 	for shift := range 3 {
 		long := strings.Repeat("x", shift) + strings.Repeat("€", maxPreview)
-		e := l.requested(call.Call{}, &approval.Approval{
+		e := s.requested(call.Call{}, &approval.Approval{
 			Subject: approval.Subject{Arguments: json.RawMessage(long), Diff: long},
 		})
 		for _, got := range []string{e.Approval.Arguments, e.Approval.Diff} {
