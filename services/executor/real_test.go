@@ -1,7 +1,9 @@
 package executor
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"net"
 	"os"
@@ -125,4 +127,63 @@ func (r *real) command(id, line string) error {
 	}
 	ack := &pawlv1.ConnectResponse_ResultAck{ResultAck: &pawlv1.ResultAck{CallId: id}}
 	return r.stream.Send(&pawlv1.ConnectResponse{Frame: ack})
+}
+
+// do has a call carried out that is not a command line alone.
+func (r *real) do(e *pawlv1.Execute) (*pawlv1.Result, error) {
+	e.LaneId, e.Epoch, e.Dispatch, e.ArgsSha256 = "lane", 1, 1, []byte("h")
+	if err := r.stream.Send(&pawlv1.ConnectResponse{
+		Frame: &pawlv1.ConnectResponse_Execute{Execute: e},
+	}); err != nil {
+		return nil, err
+	}
+	var got *pawlv1.Result
+	err := r.until(func(m *pawlv1.ConnectRequest) bool { got = m.GetResult(); return got != nil })
+	return got, err
+}
+
+// What steps of workflows ask for, of an executor as it is deployed: a command with input and variables whose output
+// comes whole, a file with a mode, a file as it is.
+func TestCommandsAndFilesOfSteps(t *testing.T) {
+	r := execute(t, t.TempDir())
+	input := bytes.Repeat([]byte("0123456789abcde\n"), 1<<16)
+	res, err := r.do(&pawlv1.Execute{
+		CallId: "cat", Env: map[string]string{"A": "a", "B": "b"},
+		Verb: &pawlv1.Execute_Exec{Exec: &pawlv1.Exec{
+			Command: `cat; echo "$A$B" >&2; printf 'a\000\377\r\n'; exit 3`, Input: input, Whole: true,
+			Env: map[string]string{"B": "own"},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := res.GetExec()
+	if !bytes.Equal(x.GetStdout().GetHead(), append(input, "a\x00\xff\r\n"...)) || !x.GetWhole() ||
+		string(x.GetStderr().GetHead()) != "aown\n" || x.GetExitCode() != 3 {
+		t.Errorf("whole %v, %d bytes of %d, standard error %q, exit code %d", x.GetWhole(),
+			len(x.GetStdout().GetHead()), x.GetStdout().GetSize(), x.GetStderr().GetHead(), x.GetExitCode())
+	}
+	path := filepath.Join(t.TempDir(), "new", "run")
+	content := append(bytes.Repeat([]byte("x"), 3<<20), "\x00\xff"...)
+	res, err = r.do(&pawlv1.Execute{
+		CallId: "put", Safety: pawlv1.Safety_SAFETY_IDEMPOTENT,
+		Verb: &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{
+			Path: path, Content: content, Mode: new(uint32(0o751)),
+		}},
+	})
+	if err != nil || res.GetFile().GetSize() != int64(len(content)) {
+		t.Fatal(res, err)
+	}
+	if i, err := os.Stat(path); err != nil || i.Mode().Perm() != 0o751 {
+		t.Errorf("%v, %v", i, err)
+	}
+	res, err = r.do(&pawlv1.Execute{
+		CallId: "get", Safety: pawlv1.Safety_SAFETY_PURE,
+		Verb: &pawlv1.Execute_ReadWhole{ReadWhole: &pawlv1.ReadWhole{Path: path}},
+	})
+	sum := sha256.Sum256(content)
+	if got := res.GetContent(); err != nil || !bytes.Equal(got.GetContent(), content) ||
+		!bytes.Equal(got.GetSha256(), sum[:]) {
+		t.Errorf("%d bytes, %v", len(got.GetContent()), err)
+	}
 }

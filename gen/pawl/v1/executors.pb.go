@@ -316,7 +316,7 @@ func (x Rejected_Reason) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Rejected_Reason.Descriptor instead.
 func (Rejected_Reason) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28, 0}
 }
 
 // ConnectRequest is one frame from an executor to control.
@@ -1250,6 +1250,7 @@ type Execute struct {
 	//	*Execute_Glob
 	//	*Execute_CallTool
 	//	*Execute_Mcp
+	//	*Execute_ReadWhole
 	Verb          isExecute_Verb `protobuf_oneof:"verb"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1488,6 +1489,15 @@ func (x *Execute) GetMcp() *McpRequest {
 	return nil
 }
 
+func (x *Execute) GetReadWhole() *ReadWhole {
+	if x != nil {
+		if x, ok := x.Verb.(*Execute_ReadWhole); ok {
+			return x.ReadWhole
+		}
+	}
+	return nil
+}
+
 type isExecute_Verb interface {
 	isExecute_Verb()
 }
@@ -1548,6 +1558,10 @@ type Execute_Mcp struct {
 	Mcp *McpRequest `protobuf:"bytes,33,opt,name=mcp,proto3,oneof"`
 }
 
+type Execute_ReadWhole struct {
+	ReadWhole *ReadWhole `protobuf:"bytes,34,opt,name=read_whole,json=readWhole,proto3,oneof"`
+}
+
 func (*Execute_ReadFile) isExecute_Verb() {}
 
 func (*Execute_WriteFile) isExecute_Verb() {}
@@ -1575,6 +1589,8 @@ func (*Execute_Glob) isExecute_Verb() {}
 func (*Execute_CallTool) isExecute_Verb() {}
 
 func (*Execute_Mcp) isExecute_Verb() {}
+
+func (*Execute_ReadWhole) isExecute_Verb() {}
 
 // ReadFile reads a file, or a part of it: Output of stream FILE carries the bytes, FileResult their number and hash.
 // Only a call of no lane can be a ReadFile, because the bytes are not kept.
@@ -1725,7 +1741,7 @@ func (x *FileCondition) GetNotSha256() [][]byte {
 type WriteFile struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Path  string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// The whole content, at most 256 KiB, unless chunked is set.
+	// The whole content, at most 12 MiB, unless chunked is set.
 	Content []byte `protobuf:"bytes,2,opt,name=content,proto3" json:"content,omitempty"`
 	// The content follows as Input frames. Nothing is replaced before the last one. Only for a call of no lane, because
 	// the content is lost with the connection.
@@ -1737,7 +1753,10 @@ type WriteFile struct {
 	// Nothing is written through a link. The call fails with INVALID_ARG at an entry whose name is absolute or has a
 	// `..`, at a link that leads out of the directory, and at what is neither a file, a directory nor a link. Entries
 	// before the one that fails stay.
-	Archive       Archive `protobuf:"varint,5,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
+	Archive Archive `protobuf:"varint,5,opt,name=archive,proto3,enum=pawl.v1.Archive" json:"archive,omitempty"`
+	// Permission bits that the file gets with its content, whatever it had. Unset: a file that is there keeps its mode, a
+	// new one gets the usual one. Not with archive.
+	Mode          *uint32 `protobuf:"varint,6,opt,name=mode,proto3,oneof" json:"mode,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1807,6 +1826,59 @@ func (x *WriteFile) GetArchive() Archive {
 	return Archive_ARCHIVE_UNSPECIFIED
 }
 
+func (x *WriteFile) GetMode() uint32 {
+	if x != nil && x.Mode != nil {
+		return *x.Mode
+	}
+	return 0
+}
+
+// ReadWhole reads a whole file of at most 12 MiB, as bytes. A larger one fails with TOO_LARGE. ContentResult ends the
+// call.
+type ReadWhole struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadWhole) Reset() {
+	*x = ReadWhole{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadWhole) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadWhole) ProtoMessage() {}
+
+func (x *ReadWhole) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadWhole.ProtoReflect.Descriptor instead.
+func (*ReadWhole) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ReadWhole) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
 // Stat describes what has a path. It does not follow the last link. StatResult ends the call.
 type Stat struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1817,7 +1889,7 @@ type Stat struct {
 
 func (x *Stat) Reset() {
 	*x = Stat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +1901,7 @@ func (x *Stat) String() string {
 func (*Stat) ProtoMessage() {}
 
 func (x *Stat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[11]
+	mi := &file_pawl_v1_executors_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +1914,7 @@ func (x *Stat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stat.ProtoReflect.Descriptor instead.
 func (*Stat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{11}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Stat) GetPath() string {
@@ -1862,7 +1934,7 @@ type ReadDir struct {
 
 func (x *ReadDir) Reset() {
 	*x = ReadDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1874,7 +1946,7 @@ func (x *ReadDir) String() string {
 func (*ReadDir) ProtoMessage() {}
 
 func (x *ReadDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[12]
+	mi := &file_pawl_v1_executors_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1887,7 +1959,7 @@ func (x *ReadDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDir.ProtoReflect.Descriptor instead.
 func (*ReadDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{12}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReadDir) GetPath() string {
@@ -1907,7 +1979,7 @@ type Exists struct {
 
 func (x *Exists) Reset() {
 	*x = Exists{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +1991,7 @@ func (x *Exists) String() string {
 func (*Exists) ProtoMessage() {}
 
 func (x *Exists) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[13]
+	mi := &file_pawl_v1_executors_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2004,7 @@ func (x *Exists) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exists.ProtoReflect.Descriptor instead.
 func (*Exists) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{13}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Exists) GetPath() string {
@@ -1954,7 +2026,7 @@ type MakeDir struct {
 
 func (x *MakeDir) Reset() {
 	*x = MakeDir{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2038,7 @@ func (x *MakeDir) String() string {
 func (*MakeDir) ProtoMessage() {}
 
 func (x *MakeDir) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[14]
+	mi := &file_pawl_v1_executors_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2051,7 @@ func (x *MakeDir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MakeDir.ProtoReflect.Descriptor instead.
 func (*MakeDir) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{14}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *MakeDir) GetPath() string {
@@ -2011,7 +2083,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2023,7 +2095,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[15]
+	mi := &file_pawl_v1_executors_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2036,7 +2108,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{15}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Remove) GetPath() string {
@@ -2089,14 +2161,16 @@ type Exec struct {
 	// Not with stdin.
 	Input []byte `protobuf:"bytes,7,opt,name=input,proto3" json:"input,omitempty"`
 	// Standard output is an image: ExecResult has it whole if it has at most 5 MiB.
-	StdoutImage   bool `protobuf:"varint,8,opt,name=stdout_image,json=stdoutImage,proto3" json:"stdout_image,omitempty"`
+	StdoutImage bool `protobuf:"varint,8,opt,name=stdout_image,json=stdoutImage,proto3" json:"stdout_image,omitempty"`
+	// ExecResult has both streams whole if they have at most 12 MiB together. Not with stdout_image.
+	Whole         bool `protobuf:"varint,9,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Exec) Reset() {
 	*x = Exec{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2108,7 +2182,7 @@ func (x *Exec) String() string {
 func (*Exec) ProtoMessage() {}
 
 func (x *Exec) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[16]
+	mi := &file_pawl_v1_executors_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2121,7 +2195,7 @@ func (x *Exec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exec.ProtoReflect.Descriptor instead.
 func (*Exec) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{16}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Exec) GetCommand() string {
@@ -2180,6 +2254,13 @@ func (x *Exec) GetStdoutImage() bool {
 	return false
 }
 
+func (x *Exec) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
 // ReadText reads whole lines of a text file, an image, or the names in a directory, for a model. The file may be UTF-8,
 // or UTF-16 with a byte order mark, with LF or CRLF at the end of lines. The result is UTF-8 with LF, without a mark.
 // TextResult ends the call.
@@ -2196,7 +2277,7 @@ type ReadText struct {
 
 func (x *ReadText) Reset() {
 	*x = ReadText{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2208,7 +2289,7 @@ func (x *ReadText) String() string {
 func (*ReadText) ProtoMessage() {}
 
 func (x *ReadText) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[17]
+	mi := &file_pawl_v1_executors_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2221,7 +2302,7 @@ func (x *ReadText) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadText.ProtoReflect.Descriptor instead.
 func (*ReadText) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{17}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadText) GetPath() string {
@@ -2261,7 +2342,7 @@ type EditFile struct {
 
 func (x *EditFile) Reset() {
 	*x = EditFile{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2273,7 +2354,7 @@ func (x *EditFile) String() string {
 func (*EditFile) ProtoMessage() {}
 
 func (x *EditFile) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[18]
+	mi := &file_pawl_v1_executors_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2286,7 +2367,7 @@ func (x *EditFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditFile.ProtoReflect.Descriptor instead.
 func (*EditFile) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{18}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *EditFile) GetPath() string {
@@ -2333,7 +2414,7 @@ type Grep struct {
 
 func (x *Grep) Reset() {
 	*x = Grep{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2345,7 +2426,7 @@ func (x *Grep) String() string {
 func (*Grep) ProtoMessage() {}
 
 func (x *Grep) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[19]
+	mi := &file_pawl_v1_executors_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2358,7 +2439,7 @@ func (x *Grep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grep.ProtoReflect.Descriptor instead.
 func (*Grep) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{19}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Grep) GetPattern() string {
@@ -2408,7 +2489,7 @@ type Glob struct {
 
 func (x *Glob) Reset() {
 	*x = Glob{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2420,7 +2501,7 @@ func (x *Glob) String() string {
 func (*Glob) ProtoMessage() {}
 
 func (x *Glob) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[20]
+	mi := &file_pawl_v1_executors_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2433,7 +2514,7 @@ func (x *Glob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Glob.ProtoReflect.Descriptor instead.
 func (*Glob) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{20}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Glob) GetPattern() string {
@@ -2464,7 +2545,7 @@ type CallTool struct {
 
 func (x *CallTool) Reset() {
 	*x = CallTool{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2476,7 +2557,7 @@ func (x *CallTool) String() string {
 func (*CallTool) ProtoMessage() {}
 
 func (x *CallTool) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[21]
+	mi := &file_pawl_v1_executors_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2489,7 +2570,7 @@ func (x *CallTool) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallTool.ProtoReflect.Descriptor instead.
 func (*CallTool) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{21}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CallTool) GetName() string {
@@ -2536,7 +2617,7 @@ type McpRequest struct {
 
 func (x *McpRequest) Reset() {
 	*x = McpRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2548,7 +2629,7 @@ func (x *McpRequest) String() string {
 func (*McpRequest) ProtoMessage() {}
 
 func (x *McpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[22]
+	mi := &file_pawl_v1_executors_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2561,7 +2642,7 @@ func (x *McpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpRequest.ProtoReflect.Descriptor instead.
 func (*McpRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{22}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *McpRequest) GetServerId() string {
@@ -2639,7 +2720,7 @@ type McpPlugin struct {
 
 func (x *McpPlugin) Reset() {
 	*x = McpPlugin{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2651,7 +2732,7 @@ func (x *McpPlugin) String() string {
 func (*McpPlugin) ProtoMessage() {}
 
 func (x *McpPlugin) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[23]
+	mi := &file_pawl_v1_executors_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2664,7 +2745,7 @@ func (x *McpPlugin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpPlugin.ProtoReflect.Descriptor instead.
 func (*McpPlugin) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{23}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *McpPlugin) GetRoot() string {
@@ -2709,7 +2790,7 @@ type Input struct {
 
 func (x *Input) Reset() {
 	*x = Input{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2721,7 +2802,7 @@ func (x *Input) String() string {
 func (*Input) ProtoMessage() {}
 
 func (x *Input) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[24]
+	mi := &file_pawl_v1_executors_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2734,7 +2815,7 @@ func (x *Input) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Input.ProtoReflect.Descriptor instead.
 func (*Input) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{24}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Input) GetCallId() string {
@@ -2785,7 +2866,7 @@ type InputAck struct {
 
 func (x *InputAck) Reset() {
 	*x = InputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2797,7 +2878,7 @@ func (x *InputAck) String() string {
 func (*InputAck) ProtoMessage() {}
 
 func (x *InputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[25]
+	mi := &file_pawl_v1_executors_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2810,7 +2891,7 @@ func (x *InputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputAck.ProtoReflect.Descriptor instead.
 func (*InputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{25}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *InputAck) GetCallId() string {
@@ -2847,7 +2928,7 @@ type Accepted struct {
 
 func (x *Accepted) Reset() {
 	*x = Accepted{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2859,7 +2940,7 @@ func (x *Accepted) String() string {
 func (*Accepted) ProtoMessage() {}
 
 func (x *Accepted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[26]
+	mi := &file_pawl_v1_executors_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2872,7 +2953,7 @@ func (x *Accepted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Accepted.ProtoReflect.Descriptor instead.
 func (*Accepted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{26}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Accepted) GetCallId() string {
@@ -2930,7 +3011,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2942,7 +3023,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[27]
+	mi := &file_pawl_v1_executors_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2955,7 +3036,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{27}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Rejected) GetCallId() string {
@@ -3011,7 +3092,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3023,7 +3104,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[28]
+	mi := &file_pawl_v1_executors_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3036,7 +3117,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{28}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Output) GetCallId() string {
@@ -3093,6 +3174,7 @@ type Result struct {
 	//	*Result_Glob
 	//	*Result_CallTool
 	//	*Result_Mcp
+	//	*Result_Content
 	Outcome       isResult_Outcome `protobuf_oneof:"outcome"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3100,7 +3182,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3112,7 +3194,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[29]
+	mi := &file_pawl_v1_executors_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3125,7 +3207,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{29}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Result) GetCallId() string {
@@ -3273,6 +3355,15 @@ func (x *Result) GetMcp() *McpResult {
 	return nil
 }
 
+func (x *Result) GetContent() *ContentResult {
+	if x != nil {
+		if x, ok := x.Outcome.(*Result_Content); ok {
+			return x.Content
+		}
+	}
+	return nil
+}
+
 type isResult_Outcome interface {
 	isResult_Outcome()
 }
@@ -3329,6 +3420,10 @@ type Result_Mcp struct {
 	Mcp *McpResult `protobuf:"bytes,25,opt,name=mcp,proto3,oneof"`
 }
 
+type Result_Content struct {
+	Content *ContentResult `protobuf:"bytes,26,opt,name=content,proto3,oneof"`
+}
+
 func (*Result_Failure) isResult_Outcome() {}
 
 func (*Result_File) isResult_Outcome() {}
@@ -3355,6 +3450,8 @@ func (*Result_CallTool) isResult_Outcome() {}
 
 func (*Result_Mcp) isResult_Outcome() {}
 
+func (*Result_Content) isResult_Outcome() {}
+
 // Failure is the outcome of a call whose verb failed.
 type Failure struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3369,7 +3466,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3381,7 +3478,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[30]
+	mi := &file_pawl_v1_executors_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3394,7 +3491,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{30}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Failure) GetReason() string {
@@ -3424,7 +3521,7 @@ type FileResult struct {
 
 func (x *FileResult) Reset() {
 	*x = FileResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3436,7 +3533,7 @@ func (x *FileResult) String() string {
 func (*FileResult) ProtoMessage() {}
 
 func (x *FileResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[31]
+	mi := &file_pawl_v1_executors_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3449,7 +3546,7 @@ func (x *FileResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileResult.ProtoReflect.Descriptor instead.
 func (*FileResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{31}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *FileResult) GetSize() int64 {
@@ -3490,7 +3587,7 @@ type StatResult struct {
 
 func (x *StatResult) Reset() {
 	*x = StatResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3502,7 +3599,7 @@ func (x *StatResult) String() string {
 func (*StatResult) ProtoMessage() {}
 
 func (x *StatResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[32]
+	mi := &file_pawl_v1_executors_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3515,7 +3612,7 @@ func (x *StatResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatResult.ProtoReflect.Descriptor instead.
 func (*StatResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{32}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatResult) GetIsFile() bool {
@@ -3577,7 +3674,7 @@ type NamesResult struct {
 
 func (x *NamesResult) Reset() {
 	*x = NamesResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3589,7 +3686,7 @@ func (x *NamesResult) String() string {
 func (*NamesResult) ProtoMessage() {}
 
 func (x *NamesResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[33]
+	mi := &file_pawl_v1_executors_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3602,7 +3699,7 @@ func (x *NamesResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NamesResult.ProtoReflect.Descriptor instead.
 func (*NamesResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{33}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *NamesResult) GetNames() [][]byte {
@@ -3622,7 +3719,7 @@ type ExistsResult struct {
 
 func (x *ExistsResult) Reset() {
 	*x = ExistsResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3634,7 +3731,7 @@ func (x *ExistsResult) String() string {
 func (*ExistsResult) ProtoMessage() {}
 
 func (x *ExistsResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[34]
+	mi := &file_pawl_v1_executors_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3647,7 +3744,7 @@ func (x *ExistsResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExistsResult.ProtoReflect.Descriptor instead.
 func (*ExistsResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{34}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExistsResult) GetExists() bool {
@@ -3666,7 +3763,7 @@ type DoneResult struct {
 
 func (x *DoneResult) Reset() {
 	*x = DoneResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3678,7 +3775,7 @@ func (x *DoneResult) String() string {
 func (*DoneResult) ProtoMessage() {}
 
 func (x *DoneResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[35]
+	mi := &file_pawl_v1_executors_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3691,7 +3788,7 @@ func (x *DoneResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoneResult.ProtoReflect.Descriptor instead.
 func (*DoneResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{35}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
 }
 
 // Captured is the beginning and the end of what a command wrote to one stream.
@@ -3712,7 +3809,7 @@ type Captured struct {
 
 func (x *Captured) Reset() {
 	*x = Captured{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3724,7 +3821,7 @@ func (x *Captured) String() string {
 func (*Captured) ProtoMessage() {}
 
 func (x *Captured) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[36]
+	mi := &file_pawl_v1_executors_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3737,7 +3834,7 @@ func (x *Captured) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Captured.ProtoReflect.Descriptor instead.
 func (*Captured) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{36}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Captured) GetHead() []byte {
@@ -3788,7 +3885,7 @@ type ExecResult struct {
 	Cancelled bool `protobuf:"varint,4,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// No process of the command is left.
 	Confirmed bool `protobuf:"varint,5,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
-	// What a model sees: head and tail have at most 64 KiB each.
+	// What a model sees: head and tail have at most 64 KiB each, unless whole is set.
 	Stdout *Captured `protobuf:"bytes,6,opt,name=stdout,proto3" json:"stdout,omitempty"`
 	Stderr *Captured `protobuf:"bytes,7,opt,name=stderr,proto3" json:"stderr,omitempty"`
 	// Times by the executor's clock, for people.
@@ -3798,14 +3895,17 @@ type ExecResult struct {
 	Leftovers int32 `protobuf:"varint,10,opt,name=leftovers,proto3" json:"leftovers,omitempty"`
 	// With Exec.stdout_image: all of standard output. stdout has its size alone then. Empty when there is none, when it
 	// is too large, and when it was not captured as it should be.
-	Image         []byte `protobuf:"bytes,11,opt,name=image,proto3" json:"image,omitempty"`
+	Image []byte `protobuf:"bytes,11,opt,name=image,proto3" json:"image,omitempty"`
+	// With Exec.whole: the heads of stdout and stderr are all of the streams. Unset when there is more than fits, and
+	// when a stream was not captured as it should be: head and tail are then as without Exec.whole.
+	Whole         bool `protobuf:"varint,12,opt,name=whole,proto3" json:"whole,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ExecResult) Reset() {
 	*x = ExecResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3817,7 +3917,7 @@ func (x *ExecResult) String() string {
 func (*ExecResult) ProtoMessage() {}
 
 func (x *ExecResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[37]
+	mi := &file_pawl_v1_executors_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3830,7 +3930,7 @@ func (x *ExecResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecResult.ProtoReflect.Descriptor instead.
 func (*ExecResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{37}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExecResult) GetExitCode() int32 {
@@ -3910,6 +4010,66 @@ func (x *ExecResult) GetImage() []byte {
 	return nil
 }
 
+func (x *ExecResult) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
+}
+
+// ContentResult is the outcome of ReadWhole.
+type ContentResult struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Content       []byte                 `protobuf:"bytes,1,opt,name=content,proto3" json:"content,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ContentResult) Reset() {
+	*x = ContentResult{}
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ContentResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ContentResult) ProtoMessage() {}
+
+func (x *ContentResult) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ContentResult.ProtoReflect.Descriptor instead.
+func (*ContentResult) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *ContentResult) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+func (x *ContentResult) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 // TextResult is the outcome of ReadText. Exactly one of content, image, entries and binary describes the path.
 type TextResult struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -3937,7 +4097,7 @@ type TextResult struct {
 
 func (x *TextResult) Reset() {
 	*x = TextResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3949,7 +4109,7 @@ func (x *TextResult) String() string {
 func (*TextResult) ProtoMessage() {}
 
 func (x *TextResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[38]
+	mi := &file_pawl_v1_executors_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3962,7 +4122,7 @@ func (x *TextResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextResult.ProtoReflect.Descriptor instead.
 func (*TextResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{38}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TextResult) GetContent() []byte {
@@ -4057,7 +4217,7 @@ type EditResult struct {
 
 func (x *EditResult) Reset() {
 	*x = EditResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4069,7 +4229,7 @@ func (x *EditResult) String() string {
 func (*EditResult) ProtoMessage() {}
 
 func (x *EditResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[39]
+	mi := &file_pawl_v1_executors_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4082,7 +4242,7 @@ func (x *EditResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EditResult.ProtoReflect.Descriptor instead.
 func (*EditResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{39}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *EditResult) GetReplacements() int32 {
@@ -4121,7 +4281,7 @@ type GrepResult struct {
 
 func (x *GrepResult) Reset() {
 	*x = GrepResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4133,7 +4293,7 @@ func (x *GrepResult) String() string {
 func (*GrepResult) ProtoMessage() {}
 
 func (x *GrepResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[40]
+	mi := &file_pawl_v1_executors_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4146,7 +4306,7 @@ func (x *GrepResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult.ProtoReflect.Descriptor instead.
 func (*GrepResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *GrepResult) GetMatches() []*GrepResult_Match {
@@ -4184,7 +4344,7 @@ type GlobResult struct {
 
 func (x *GlobResult) Reset() {
 	*x = GlobResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4356,7 @@ func (x *GlobResult) String() string {
 func (*GlobResult) ProtoMessage() {}
 
 func (x *GlobResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[41]
+	mi := &file_pawl_v1_executors_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4369,7 @@ func (x *GlobResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GlobResult.ProtoReflect.Descriptor instead.
 func (*GlobResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{41}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *GlobResult) GetPaths() []string {
@@ -4250,7 +4410,7 @@ type CallToolResult struct {
 
 func (x *CallToolResult) Reset() {
 	*x = CallToolResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4262,7 +4422,7 @@ func (x *CallToolResult) String() string {
 func (*CallToolResult) ProtoMessage() {}
 
 func (x *CallToolResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[42]
+	mi := &file_pawl_v1_executors_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4275,7 +4435,7 @@ func (x *CallToolResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallToolResult.ProtoReflect.Descriptor instead.
 func (*CallToolResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *CallToolResult) GetText() string {
@@ -4324,7 +4484,7 @@ type McpResult struct {
 
 func (x *McpResult) Reset() {
 	*x = McpResult{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4336,7 +4496,7 @@ func (x *McpResult) String() string {
 func (*McpResult) ProtoMessage() {}
 
 func (x *McpResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[43]
+	mi := &file_pawl_v1_executors_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4349,7 +4509,7 @@ func (x *McpResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpResult.ProtoReflect.Descriptor instead.
 func (*McpResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{43}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *McpResult) GetMethod() string {
@@ -4403,7 +4563,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4415,7 +4575,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[44]
+	mi := &file_pawl_v1_executors_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4428,7 +4588,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{44}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Progress) GetCallId() string {
@@ -4471,7 +4631,7 @@ type McpChanged struct {
 
 func (x *McpChanged) Reset() {
 	*x = McpChanged{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4483,7 +4643,7 @@ func (x *McpChanged) String() string {
 func (*McpChanged) ProtoMessage() {}
 
 func (x *McpChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[45]
+	mi := &file_pawl_v1_executors_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4496,7 +4656,7 @@ func (x *McpChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use McpChanged.ProtoReflect.Descriptor instead.
 func (*McpChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *McpChanged) GetServerId() string {
@@ -4528,7 +4688,7 @@ type Attach struct {
 
 func (x *Attach) Reset() {
 	*x = Attach{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4540,7 +4700,7 @@ func (x *Attach) String() string {
 func (*Attach) ProtoMessage() {}
 
 func (x *Attach) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[46]
+	mi := &file_pawl_v1_executors_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4553,7 +4713,7 @@ func (x *Attach) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attach.ProtoReflect.Descriptor instead.
 func (*Attach) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Attach) GetCallId() string {
@@ -4616,7 +4776,7 @@ type Status struct {
 
 func (x *Status) Reset() {
 	*x = Status{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4628,7 +4788,7 @@ func (x *Status) String() string {
 func (*Status) ProtoMessage() {}
 
 func (x *Status) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[47]
+	mi := &file_pawl_v1_executors_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4641,7 +4801,7 @@ func (x *Status) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Status.ProtoReflect.Descriptor instead.
 func (*Status) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Status) GetCall() *CallState {
@@ -4684,7 +4844,7 @@ type Cancel struct {
 
 func (x *Cancel) Reset() {
 	*x = Cancel{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4696,7 +4856,7 @@ func (x *Cancel) String() string {
 func (*Cancel) ProtoMessage() {}
 
 func (x *Cancel) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[48]
+	mi := &file_pawl_v1_executors_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4709,7 +4869,7 @@ func (x *Cancel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancel.ProtoReflect.Descriptor instead.
 func (*Cancel) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Cancel) GetCallId() string {
@@ -4752,7 +4912,7 @@ type ResultAck struct {
 
 func (x *ResultAck) Reset() {
 	*x = ResultAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4764,7 +4924,7 @@ func (x *ResultAck) String() string {
 func (*ResultAck) ProtoMessage() {}
 
 func (x *ResultAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[49]
+	mi := &file_pawl_v1_executors_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4777,7 +4937,7 @@ func (x *ResultAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResultAck.ProtoReflect.Descriptor instead.
 func (*ResultAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ResultAck) GetCallId() string {
@@ -4801,7 +4961,7 @@ type OutputAck struct {
 
 func (x *OutputAck) Reset() {
 	*x = OutputAck{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4813,7 +4973,7 @@ func (x *OutputAck) String() string {
 func (*OutputAck) ProtoMessage() {}
 
 func (x *OutputAck) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[50]
+	mi := &file_pawl_v1_executors_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4826,7 +4986,7 @@ func (x *OutputAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutputAck.ProtoReflect.Descriptor instead.
 func (*OutputAck) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *OutputAck) GetCallId() string {
@@ -4863,7 +5023,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4875,7 +5035,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[51]
+	mi := &file_pawl_v1_executors_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4888,7 +5048,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Ping) GetNonce() uint64 {
@@ -4923,7 +5083,7 @@ type Heartbeat struct {
 
 func (x *Heartbeat) Reset() {
 	*x = Heartbeat{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4935,7 +5095,7 @@ func (x *Heartbeat) String() string {
 func (*Heartbeat) ProtoMessage() {}
 
 func (x *Heartbeat) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[52]
+	mi := &file_pawl_v1_executors_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4948,7 +5108,7 @@ func (x *Heartbeat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Heartbeat.ProtoReflect.Descriptor instead.
 func (*Heartbeat) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Heartbeat) GetNonce() uint64 {
@@ -4990,7 +5150,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5002,7 +5162,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[53]
+	mi := &file_pawl_v1_executors_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5015,7 +5175,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{55}
 }
 
 // ListExecutorsRequest asks for a page of executors.
@@ -5031,7 +5191,7 @@ type ListExecutorsRequest struct {
 
 func (x *ListExecutorsRequest) Reset() {
 	*x = ListExecutorsRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5043,7 +5203,7 @@ func (x *ListExecutorsRequest) String() string {
 func (*ListExecutorsRequest) ProtoMessage() {}
 
 func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[54]
+	mi := &file_pawl_v1_executors_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5056,7 +5216,7 @@ func (x *ListExecutorsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsRequest.ProtoReflect.Descriptor instead.
 func (*ListExecutorsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ListExecutorsRequest) GetPageSize() int32 {
@@ -5085,7 +5245,7 @@ type ListExecutorsResponse struct {
 
 func (x *ListExecutorsResponse) Reset() {
 	*x = ListExecutorsResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[55]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5097,7 +5257,7 @@ func (x *ListExecutorsResponse) String() string {
 func (*ListExecutorsResponse) ProtoMessage() {}
 
 func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[55]
+	mi := &file_pawl_v1_executors_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5110,7 +5270,7 @@ func (x *ListExecutorsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListExecutorsResponse.ProtoReflect.Descriptor instead.
 func (*ListExecutorsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *ListExecutorsResponse) GetExecutors() []*Executor {
@@ -5137,7 +5297,7 @@ type GetExecutorRequest struct {
 
 func (x *GetExecutorRequest) Reset() {
 	*x = GetExecutorRequest{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[56]
+	mi := &file_pawl_v1_executors_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5149,7 +5309,7 @@ func (x *GetExecutorRequest) String() string {
 func (*GetExecutorRequest) ProtoMessage() {}
 
 func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[56]
+	mi := &file_pawl_v1_executors_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5162,7 +5322,7 @@ func (x *GetExecutorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorRequest.ProtoReflect.Descriptor instead.
 func (*GetExecutorRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *GetExecutorRequest) GetExecutorId() string {
@@ -5182,7 +5342,7 @@ type GetExecutorResponse struct {
 
 func (x *GetExecutorResponse) Reset() {
 	*x = GetExecutorResponse{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5194,7 +5354,7 @@ func (x *GetExecutorResponse) String() string {
 func (*GetExecutorResponse) ProtoMessage() {}
 
 func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[57]
+	mi := &file_pawl_v1_executors_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5207,7 +5367,7 @@ func (x *GetExecutorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetExecutorResponse.ProtoReflect.Descriptor instead.
 func (*GetExecutorResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *GetExecutorResponse) GetExecutor() *Executor {
@@ -5245,7 +5405,7 @@ type Executor struct {
 
 func (x *Executor) Reset() {
 	*x = Executor{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[58]
+	mi := &file_pawl_v1_executors_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5257,7 +5417,7 @@ func (x *Executor) String() string {
 func (*Executor) ProtoMessage() {}
 
 func (x *Executor) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[58]
+	mi := &file_pawl_v1_executors_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5270,7 +5430,7 @@ func (x *Executor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Executor.ProtoReflect.Descriptor instead.
 func (*Executor) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Executor) GetExecutorId() string {
@@ -5376,7 +5536,7 @@ type GrepResult_Match struct {
 
 func (x *GrepResult_Match) Reset() {
 	*x = GrepResult_Match{}
-	mi := &file_pawl_v1_executors_proto_msgTypes[63]
+	mi := &file_pawl_v1_executors_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5388,7 +5548,7 @@ func (x *GrepResult_Match) String() string {
 func (*GrepResult_Match) ProtoMessage() {}
 
 func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_executors_proto_msgTypes[63]
+	mi := &file_pawl_v1_executors_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5401,7 +5561,7 @@ func (x *GrepResult_Match) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrepResult_Match.ProtoReflect.Descriptor instead.
 func (*GrepResult_Match) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{40, 0}
+	return file_pawl_v1_executors_proto_rawDescGZIP(), []int{42, 0}
 }
 
 func (x *GrepResult_Match) GetPath() string {
@@ -5503,7 +5663,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x03ttl\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x16\n" +
 	"\x06window\x18\x03 \x01(\x03R\x06window\x12\x1d\n" +
 	"\n" +
-	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xf6\a\n" +
+	"replica_id\x18\x04 \x01(\tR\treplicaId\"\xab\b\n" +
 	"\aExecute\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5531,7 +5691,9 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04grep\x18\x1e \x01(\v2\r.pawl.v1.GrepH\x00R\x04grep\x12#\n" +
 	"\x04glob\x18\x1f \x01(\v2\r.pawl.v1.GlobH\x00R\x04glob\x120\n" +
 	"\tcall_tool\x18  \x01(\v2\x11.pawl.v1.CallToolH\x00R\bcallTool\x12'\n" +
-	"\x03mcp\x18! \x01(\v2\x13.pawl.v1.McpRequestH\x00R\x03mcp\x1a6\n" +
+	"\x03mcp\x18! \x01(\v2\x13.pawl.v1.McpRequestH\x00R\x03mcp\x123\n" +
+	"\n" +
+	"read_whole\x18\" \x01(\v2\x12.pawl.v1.ReadWholeH\x00R\treadWhole\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x06\n" +
@@ -5547,13 +5709,17 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x06sha256\x18\x02 \x03(\fR\x06sha256\x12\x1d\n" +
 	"\n" +
 	"not_sha256\x18\x03 \x03(\fR\tnotSha256B\t\n" +
-	"\a_exists\"\xb5\x01\n" +
+	"\a_exists\"\xd7\x01\n" +
 	"\tWriteFile\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\fR\acontent\x12\x18\n" +
 	"\achunked\x18\x03 \x01(\bR\achunked\x124\n" +
 	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\x12*\n" +
-	"\aarchive\x18\x05 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchive\"\x1a\n" +
+	"\aarchive\x18\x05 \x01(\x0e2\x10.pawl.v1.ArchiveR\aarchive\x12\x17\n" +
+	"\x04mode\x18\x06 \x01(\rH\x00R\x04mode\x88\x01\x01B\a\n" +
+	"\x05_mode\"\x1f\n" +
+	"\tReadWhole\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\"\x1a\n" +
 	"\x04Stat\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\"\x1d\n" +
 	"\aReadDir\x12\x12\n" +
@@ -5567,7 +5733,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x1c\n" +
 	"\trecursive\x18\x02 \x01(\bR\trecursive\x12\x14\n" +
 	"\x05force\x18\x03 \x01(\bR\x05force\x124\n" +
-	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xac\x02\n" +
+	"\tcondition\x18\x04 \x01(\v2\x16.pawl.v1.FileConditionR\tcondition\"\xc2\x02\n" +
 	"\x04Exec\x12\x18\n" +
 	"\acommand\x18\x01 \x01(\tR\acommand\x12\x10\n" +
 	"\x03cwd\x18\x02 \x01(\tR\x03cwd\x12(\n" +
@@ -5576,7 +5742,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04keep\x18\x05 \x01(\bR\x04keep\x12\x14\n" +
 	"\x05stdin\x18\x06 \x01(\bR\x05stdin\x12\x14\n" +
 	"\x05input\x18\a \x01(\fR\x05input\x12!\n" +
-	"\fstdout_image\x18\b \x01(\bR\vstdoutImage\x1a6\n" +
+	"\fstdout_image\x18\b \x01(\bR\vstdoutImage\x12\x14\n" +
+	"\x05whole\x18\t \x01(\bR\x05whole\x1a6\n" +
 	"\bEnvEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"L\n" +
@@ -5656,7 +5823,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12'\n" +
 	"\x06stream\x18\x02 \x01(\x0e2\x0f.pawl.v1.StreamR\x06stream\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x03R\x06offset\x12\x12\n" +
-	"\x04data\x18\x04 \x01(\fR\x04data\"\xa0\x05\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"\xd4\x05\n" +
 	"\x06Result\x12\x17\n" +
 	"\acall_id\x18\x01 \x01(\tR\x06callId\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\tR\x06laneId\x12\x14\n" +
@@ -5674,7 +5841,8 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04grep\x18\x13 \x01(\v2\x13.pawl.v1.GrepResultH\x00R\x04grep\x12)\n" +
 	"\x04glob\x18\x14 \x01(\v2\x13.pawl.v1.GlobResultH\x00R\x04glob\x126\n" +
 	"\tcall_tool\x18\x15 \x01(\v2\x17.pawl.v1.CallToolResultH\x00R\bcallTool\x12&\n" +
-	"\x03mcp\x18\x19 \x01(\v2\x12.pawl.v1.McpResultH\x00R\x03mcpB\t\n" +
+	"\x03mcp\x18\x19 \x01(\v2\x12.pawl.v1.McpResultH\x00R\x03mcp\x122\n" +
+	"\acontent\x18\x1a \x01(\v2\x16.pawl.v1.ContentResultH\x00R\acontentB\t\n" +
 	"\aoutcome\";\n" +
 	"\aFailure\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
@@ -5706,7 +5874,7 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x04tail\x18\x02 \x01(\fR\x04tail\x12\x10\n" +
 	"\x03cut\x18\x03 \x01(\x03R\x03cut\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x03R\x04size\x12\x14\n" +
-	"\x05error\x18\x05 \x01(\tR\x05error\"\x8c\x03\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\xa2\x03\n" +
 	"\n" +
 	"ExecResult\x12\x1b\n" +
 	"\texit_code\x18\x01 \x01(\x05R\bexitCode\x12\x16\n" +
@@ -5720,7 +5888,11 @@ const file_pawl_v1_executors_proto_rawDesc = "" +
 	"\x05ended\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05ended\x12\x1c\n" +
 	"\tleftovers\x18\n" +
 	" \x01(\x05R\tleftovers\x12\x14\n" +
-	"\x05image\x18\v \x01(\fR\x05image\"\xa9\x02\n" +
+	"\x05image\x18\v \x01(\fR\x05image\x12\x14\n" +
+	"\x05whole\x18\f \x01(\bR\x05whole\"A\n" +
+	"\rContentResult\x12\x18\n" +
+	"\acontent\x18\x01 \x01(\fR\acontent\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\"\xa9\x02\n" +
 	"\n" +
 	"TextResult\x12\x18\n" +
 	"\acontent\x18\x01 \x01(\fR\acontent\x12\x1d\n" +
@@ -5884,7 +6056,7 @@ func file_pawl_v1_executors_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_executors_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 65)
+var file_pawl_v1_executors_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
 var file_pawl_v1_executors_proto_goTypes = []any{
 	(State)(0),                    // 0: pawl.v1.State
 	(Safety)(0),                   // 1: pawl.v1.Safety
@@ -5902,155 +6074,159 @@ var file_pawl_v1_executors_proto_goTypes = []any{
 	(*ReadFile)(nil),              // 13: pawl.v1.ReadFile
 	(*FileCondition)(nil),         // 14: pawl.v1.FileCondition
 	(*WriteFile)(nil),             // 15: pawl.v1.WriteFile
-	(*Stat)(nil),                  // 16: pawl.v1.Stat
-	(*ReadDir)(nil),               // 17: pawl.v1.ReadDir
-	(*Exists)(nil),                // 18: pawl.v1.Exists
-	(*MakeDir)(nil),               // 19: pawl.v1.MakeDir
-	(*Remove)(nil),                // 20: pawl.v1.Remove
-	(*Exec)(nil),                  // 21: pawl.v1.Exec
-	(*ReadText)(nil),              // 22: pawl.v1.ReadText
-	(*EditFile)(nil),              // 23: pawl.v1.EditFile
-	(*Grep)(nil),                  // 24: pawl.v1.Grep
-	(*Glob)(nil),                  // 25: pawl.v1.Glob
-	(*CallTool)(nil),              // 26: pawl.v1.CallTool
-	(*McpRequest)(nil),            // 27: pawl.v1.McpRequest
-	(*McpPlugin)(nil),             // 28: pawl.v1.McpPlugin
-	(*Input)(nil),                 // 29: pawl.v1.Input
-	(*InputAck)(nil),              // 30: pawl.v1.InputAck
-	(*Accepted)(nil),              // 31: pawl.v1.Accepted
-	(*Rejected)(nil),              // 32: pawl.v1.Rejected
-	(*Output)(nil),                // 33: pawl.v1.Output
-	(*Result)(nil),                // 34: pawl.v1.Result
-	(*Failure)(nil),               // 35: pawl.v1.Failure
-	(*FileResult)(nil),            // 36: pawl.v1.FileResult
-	(*StatResult)(nil),            // 37: pawl.v1.StatResult
-	(*NamesResult)(nil),           // 38: pawl.v1.NamesResult
-	(*ExistsResult)(nil),          // 39: pawl.v1.ExistsResult
-	(*DoneResult)(nil),            // 40: pawl.v1.DoneResult
-	(*Captured)(nil),              // 41: pawl.v1.Captured
-	(*ExecResult)(nil),            // 42: pawl.v1.ExecResult
-	(*TextResult)(nil),            // 43: pawl.v1.TextResult
-	(*EditResult)(nil),            // 44: pawl.v1.EditResult
-	(*GrepResult)(nil),            // 45: pawl.v1.GrepResult
-	(*GlobResult)(nil),            // 46: pawl.v1.GlobResult
-	(*CallToolResult)(nil),        // 47: pawl.v1.CallToolResult
-	(*McpResult)(nil),             // 48: pawl.v1.McpResult
-	(*Progress)(nil),              // 49: pawl.v1.Progress
-	(*McpChanged)(nil),            // 50: pawl.v1.McpChanged
-	(*Attach)(nil),                // 51: pawl.v1.Attach
-	(*Status)(nil),                // 52: pawl.v1.Status
-	(*Cancel)(nil),                // 53: pawl.v1.Cancel
-	(*ResultAck)(nil),             // 54: pawl.v1.ResultAck
-	(*OutputAck)(nil),             // 55: pawl.v1.OutputAck
-	(*Ping)(nil),                  // 56: pawl.v1.Ping
-	(*Heartbeat)(nil),             // 57: pawl.v1.Heartbeat
-	(*Draining)(nil),              // 58: pawl.v1.Draining
-	(*ListExecutorsRequest)(nil),  // 59: pawl.v1.ListExecutorsRequest
-	(*ListExecutorsResponse)(nil), // 60: pawl.v1.ListExecutorsResponse
-	(*GetExecutorRequest)(nil),    // 61: pawl.v1.GetExecutorRequest
-	(*GetExecutorResponse)(nil),   // 62: pawl.v1.GetExecutorResponse
-	(*Executor)(nil),              // 63: pawl.v1.Executor
-	nil,                           // 64: pawl.v1.Hello.LabelsEntry
-	nil,                           // 65: pawl.v1.Execute.EnvEntry
-	nil,                           // 66: pawl.v1.Exec.EnvEntry
-	nil,                           // 67: pawl.v1.McpPlugin.EnvEntry
-	(*GrepResult_Match)(nil),      // 68: pawl.v1.GrepResult.Match
-	nil,                           // 69: pawl.v1.Executor.LabelsEntry
-	(*durationpb.Duration)(nil),   // 70: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 71: google.protobuf.Timestamp
+	(*ReadWhole)(nil),             // 16: pawl.v1.ReadWhole
+	(*Stat)(nil),                  // 17: pawl.v1.Stat
+	(*ReadDir)(nil),               // 18: pawl.v1.ReadDir
+	(*Exists)(nil),                // 19: pawl.v1.Exists
+	(*MakeDir)(nil),               // 20: pawl.v1.MakeDir
+	(*Remove)(nil),                // 21: pawl.v1.Remove
+	(*Exec)(nil),                  // 22: pawl.v1.Exec
+	(*ReadText)(nil),              // 23: pawl.v1.ReadText
+	(*EditFile)(nil),              // 24: pawl.v1.EditFile
+	(*Grep)(nil),                  // 25: pawl.v1.Grep
+	(*Glob)(nil),                  // 26: pawl.v1.Glob
+	(*CallTool)(nil),              // 27: pawl.v1.CallTool
+	(*McpRequest)(nil),            // 28: pawl.v1.McpRequest
+	(*McpPlugin)(nil),             // 29: pawl.v1.McpPlugin
+	(*Input)(nil),                 // 30: pawl.v1.Input
+	(*InputAck)(nil),              // 31: pawl.v1.InputAck
+	(*Accepted)(nil),              // 32: pawl.v1.Accepted
+	(*Rejected)(nil),              // 33: pawl.v1.Rejected
+	(*Output)(nil),                // 34: pawl.v1.Output
+	(*Result)(nil),                // 35: pawl.v1.Result
+	(*Failure)(nil),               // 36: pawl.v1.Failure
+	(*FileResult)(nil),            // 37: pawl.v1.FileResult
+	(*StatResult)(nil),            // 38: pawl.v1.StatResult
+	(*NamesResult)(nil),           // 39: pawl.v1.NamesResult
+	(*ExistsResult)(nil),          // 40: pawl.v1.ExistsResult
+	(*DoneResult)(nil),            // 41: pawl.v1.DoneResult
+	(*Captured)(nil),              // 42: pawl.v1.Captured
+	(*ExecResult)(nil),            // 43: pawl.v1.ExecResult
+	(*ContentResult)(nil),         // 44: pawl.v1.ContentResult
+	(*TextResult)(nil),            // 45: pawl.v1.TextResult
+	(*EditResult)(nil),            // 46: pawl.v1.EditResult
+	(*GrepResult)(nil),            // 47: pawl.v1.GrepResult
+	(*GlobResult)(nil),            // 48: pawl.v1.GlobResult
+	(*CallToolResult)(nil),        // 49: pawl.v1.CallToolResult
+	(*McpResult)(nil),             // 50: pawl.v1.McpResult
+	(*Progress)(nil),              // 51: pawl.v1.Progress
+	(*McpChanged)(nil),            // 52: pawl.v1.McpChanged
+	(*Attach)(nil),                // 53: pawl.v1.Attach
+	(*Status)(nil),                // 54: pawl.v1.Status
+	(*Cancel)(nil),                // 55: pawl.v1.Cancel
+	(*ResultAck)(nil),             // 56: pawl.v1.ResultAck
+	(*OutputAck)(nil),             // 57: pawl.v1.OutputAck
+	(*Ping)(nil),                  // 58: pawl.v1.Ping
+	(*Heartbeat)(nil),             // 59: pawl.v1.Heartbeat
+	(*Draining)(nil),              // 60: pawl.v1.Draining
+	(*ListExecutorsRequest)(nil),  // 61: pawl.v1.ListExecutorsRequest
+	(*ListExecutorsResponse)(nil), // 62: pawl.v1.ListExecutorsResponse
+	(*GetExecutorRequest)(nil),    // 63: pawl.v1.GetExecutorRequest
+	(*GetExecutorResponse)(nil),   // 64: pawl.v1.GetExecutorResponse
+	(*Executor)(nil),              // 65: pawl.v1.Executor
+	nil,                           // 66: pawl.v1.Hello.LabelsEntry
+	nil,                           // 67: pawl.v1.Execute.EnvEntry
+	nil,                           // 68: pawl.v1.Exec.EnvEntry
+	nil,                           // 69: pawl.v1.McpPlugin.EnvEntry
+	(*GrepResult_Match)(nil),      // 70: pawl.v1.GrepResult.Match
+	nil,                           // 71: pawl.v1.Executor.LabelsEntry
+	(*durationpb.Duration)(nil),   // 72: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 73: google.protobuf.Timestamp
 }
 var file_pawl_v1_executors_proto_depIdxs = []int32{
 	7,  // 0: pawl.v1.ConnectRequest.hello:type_name -> pawl.v1.Hello
-	31, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
-	32, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
-	33, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
-	34, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
-	52, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
-	57, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
-	58, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
-	30, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
-	49, // 9: pawl.v1.ConnectRequest.progress:type_name -> pawl.v1.Progress
-	50, // 10: pawl.v1.ConnectRequest.mcp_changed:type_name -> pawl.v1.McpChanged
+	32, // 1: pawl.v1.ConnectRequest.accepted:type_name -> pawl.v1.Accepted
+	33, // 2: pawl.v1.ConnectRequest.rejected:type_name -> pawl.v1.Rejected
+	34, // 3: pawl.v1.ConnectRequest.output:type_name -> pawl.v1.Output
+	35, // 4: pawl.v1.ConnectRequest.result:type_name -> pawl.v1.Result
+	54, // 5: pawl.v1.ConnectRequest.status:type_name -> pawl.v1.Status
+	59, // 6: pawl.v1.ConnectRequest.heartbeat:type_name -> pawl.v1.Heartbeat
+	60, // 7: pawl.v1.ConnectRequest.draining:type_name -> pawl.v1.Draining
+	31, // 8: pawl.v1.ConnectRequest.input_ack:type_name -> pawl.v1.InputAck
+	51, // 9: pawl.v1.ConnectRequest.progress:type_name -> pawl.v1.Progress
+	52, // 10: pawl.v1.ConnectRequest.mcp_changed:type_name -> pawl.v1.McpChanged
 	11, // 11: pawl.v1.ConnectResponse.welcome:type_name -> pawl.v1.Welcome
 	12, // 12: pawl.v1.ConnectResponse.execute:type_name -> pawl.v1.Execute
-	29, // 13: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
-	51, // 14: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
-	53, // 15: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
-	54, // 16: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
-	55, // 17: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
-	56, // 18: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
-	64, // 19: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
+	30, // 13: pawl.v1.ConnectResponse.input:type_name -> pawl.v1.Input
+	53, // 14: pawl.v1.ConnectResponse.attach:type_name -> pawl.v1.Attach
+	55, // 15: pawl.v1.ConnectResponse.cancel:type_name -> pawl.v1.Cancel
+	56, // 16: pawl.v1.ConnectResponse.result_ack:type_name -> pawl.v1.ResultAck
+	57, // 17: pawl.v1.ConnectResponse.output_ack:type_name -> pawl.v1.OutputAck
+	58, // 18: pawl.v1.ConnectResponse.ping:type_name -> pawl.v1.Ping
+	66, // 19: pawl.v1.Hello.labels:type_name -> pawl.v1.Hello.LabelsEntry
 	10, // 20: pawl.v1.Hello.inflight:type_name -> pawl.v1.CallState
 	9,  // 21: pawl.v1.Hello.incarnations:type_name -> pawl.v1.Incarnation
 	8,  // 22: pawl.v1.Hello.tools:type_name -> pawl.v1.OfferedTool
 	1,  // 23: pawl.v1.OfferedTool.safety:type_name -> pawl.v1.Safety
-	70, // 24: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
+	72, // 24: pawl.v1.OfferedTool.timeout:type_name -> google.protobuf.Duration
 	0,  // 25: pawl.v1.CallState.state:type_name -> pawl.v1.State
-	70, // 26: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
+	72, // 26: pawl.v1.Welcome.ttl:type_name -> google.protobuf.Duration
 	1,  // 27: pawl.v1.Execute.safety:type_name -> pawl.v1.Safety
-	70, // 28: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
-	65, // 29: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
+	72, // 28: pawl.v1.Execute.timeout:type_name -> google.protobuf.Duration
+	67, // 29: pawl.v1.Execute.env:type_name -> pawl.v1.Execute.EnvEntry
 	13, // 30: pawl.v1.Execute.read_file:type_name -> pawl.v1.ReadFile
 	15, // 31: pawl.v1.Execute.write_file:type_name -> pawl.v1.WriteFile
-	16, // 32: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
-	17, // 33: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
-	18, // 34: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
-	19, // 35: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
-	20, // 36: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
-	21, // 37: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
-	22, // 38: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
-	23, // 39: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
-	24, // 40: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
-	25, // 41: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
-	26, // 42: pawl.v1.Execute.call_tool:type_name -> pawl.v1.CallTool
-	27, // 43: pawl.v1.Execute.mcp:type_name -> pawl.v1.McpRequest
-	2,  // 44: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
-	14, // 45: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
-	2,  // 46: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
-	14, // 47: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
-	66, // 48: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
-	70, // 49: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
-	28, // 50: pawl.v1.McpRequest.plugin:type_name -> pawl.v1.McpPlugin
-	67, // 51: pawl.v1.McpPlugin.env:type_name -> pawl.v1.McpPlugin.EnvEntry
-	4,  // 52: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
-	3,  // 53: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
-	35, // 54: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
-	36, // 55: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
-	37, // 56: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
-	38, // 57: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
-	39, // 58: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
-	40, // 59: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
-	42, // 60: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
-	43, // 61: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
-	44, // 62: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
-	45, // 63: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
-	46, // 64: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
-	47, // 65: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
-	48, // 66: pawl.v1.Result.mcp:type_name -> pawl.v1.McpResult
-	71, // 67: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
-	41, // 68: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
-	41, // 69: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
-	71, // 70: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
-	71, // 71: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
-	68, // 72: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
-	10, // 73: pawl.v1.Status.call:type_name -> pawl.v1.CallState
-	70, // 74: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
-	3,  // 75: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
-	63, // 76: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
-	63, // 77: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
-	69, // 78: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
-	71, // 79: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
-	5,  // 80: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
-	59, // 81: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
-	61, // 82: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
-	6,  // 83: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
-	60, // 84: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
-	62, // 85: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
-	83, // [83:86] is the sub-list for method output_type
-	80, // [80:83] is the sub-list for method input_type
-	80, // [80:80] is the sub-list for extension type_name
-	80, // [80:80] is the sub-list for extension extendee
-	0,  // [0:80] is the sub-list for field type_name
+	17, // 32: pawl.v1.Execute.stat:type_name -> pawl.v1.Stat
+	18, // 33: pawl.v1.Execute.read_dir:type_name -> pawl.v1.ReadDir
+	19, // 34: pawl.v1.Execute.exists:type_name -> pawl.v1.Exists
+	20, // 35: pawl.v1.Execute.make_dir:type_name -> pawl.v1.MakeDir
+	21, // 36: pawl.v1.Execute.remove:type_name -> pawl.v1.Remove
+	22, // 37: pawl.v1.Execute.exec:type_name -> pawl.v1.Exec
+	23, // 38: pawl.v1.Execute.read_text:type_name -> pawl.v1.ReadText
+	24, // 39: pawl.v1.Execute.edit_file:type_name -> pawl.v1.EditFile
+	25, // 40: pawl.v1.Execute.grep:type_name -> pawl.v1.Grep
+	26, // 41: pawl.v1.Execute.glob:type_name -> pawl.v1.Glob
+	27, // 42: pawl.v1.Execute.call_tool:type_name -> pawl.v1.CallTool
+	28, // 43: pawl.v1.Execute.mcp:type_name -> pawl.v1.McpRequest
+	16, // 44: pawl.v1.Execute.read_whole:type_name -> pawl.v1.ReadWhole
+	2,  // 45: pawl.v1.ReadFile.archive:type_name -> pawl.v1.Archive
+	14, // 46: pawl.v1.WriteFile.condition:type_name -> pawl.v1.FileCondition
+	2,  // 47: pawl.v1.WriteFile.archive:type_name -> pawl.v1.Archive
+	14, // 48: pawl.v1.Remove.condition:type_name -> pawl.v1.FileCondition
+	68, // 49: pawl.v1.Exec.env:type_name -> pawl.v1.Exec.EnvEntry
+	72, // 50: pawl.v1.Exec.timeout:type_name -> google.protobuf.Duration
+	29, // 51: pawl.v1.McpRequest.plugin:type_name -> pawl.v1.McpPlugin
+	69, // 52: pawl.v1.McpPlugin.env:type_name -> pawl.v1.McpPlugin.EnvEntry
+	4,  // 53: pawl.v1.Rejected.reason:type_name -> pawl.v1.Rejected.Reason
+	3,  // 54: pawl.v1.Output.stream:type_name -> pawl.v1.Stream
+	36, // 55: pawl.v1.Result.failure:type_name -> pawl.v1.Failure
+	37, // 56: pawl.v1.Result.file:type_name -> pawl.v1.FileResult
+	38, // 57: pawl.v1.Result.stat:type_name -> pawl.v1.StatResult
+	39, // 58: pawl.v1.Result.names:type_name -> pawl.v1.NamesResult
+	40, // 59: pawl.v1.Result.exists:type_name -> pawl.v1.ExistsResult
+	41, // 60: pawl.v1.Result.done:type_name -> pawl.v1.DoneResult
+	43, // 61: pawl.v1.Result.exec:type_name -> pawl.v1.ExecResult
+	45, // 62: pawl.v1.Result.text:type_name -> pawl.v1.TextResult
+	46, // 63: pawl.v1.Result.edit:type_name -> pawl.v1.EditResult
+	47, // 64: pawl.v1.Result.grep:type_name -> pawl.v1.GrepResult
+	48, // 65: pawl.v1.Result.glob:type_name -> pawl.v1.GlobResult
+	49, // 66: pawl.v1.Result.call_tool:type_name -> pawl.v1.CallToolResult
+	50, // 67: pawl.v1.Result.mcp:type_name -> pawl.v1.McpResult
+	44, // 68: pawl.v1.Result.content:type_name -> pawl.v1.ContentResult
+	73, // 69: pawl.v1.StatResult.mtime:type_name -> google.protobuf.Timestamp
+	42, // 70: pawl.v1.ExecResult.stdout:type_name -> pawl.v1.Captured
+	42, // 71: pawl.v1.ExecResult.stderr:type_name -> pawl.v1.Captured
+	73, // 72: pawl.v1.ExecResult.started:type_name -> google.protobuf.Timestamp
+	73, // 73: pawl.v1.ExecResult.ended:type_name -> google.protobuf.Timestamp
+	70, // 74: pawl.v1.GrepResult.matches:type_name -> pawl.v1.GrepResult.Match
+	10, // 75: pawl.v1.Status.call:type_name -> pawl.v1.CallState
+	72, // 76: pawl.v1.Cancel.grace:type_name -> google.protobuf.Duration
+	3,  // 77: pawl.v1.OutputAck.stream:type_name -> pawl.v1.Stream
+	65, // 78: pawl.v1.ListExecutorsResponse.executors:type_name -> pawl.v1.Executor
+	65, // 79: pawl.v1.GetExecutorResponse.executor:type_name -> pawl.v1.Executor
+	71, // 80: pawl.v1.Executor.labels:type_name -> pawl.v1.Executor.LabelsEntry
+	73, // 81: pawl.v1.Executor.last_seen:type_name -> google.protobuf.Timestamp
+	5,  // 82: pawl.v1.ExecutorService.Connect:input_type -> pawl.v1.ConnectRequest
+	61, // 83: pawl.v1.ExecutorService.ListExecutors:input_type -> pawl.v1.ListExecutorsRequest
+	63, // 84: pawl.v1.ExecutorService.GetExecutor:input_type -> pawl.v1.GetExecutorRequest
+	6,  // 85: pawl.v1.ExecutorService.Connect:output_type -> pawl.v1.ConnectResponse
+	62, // 86: pawl.v1.ExecutorService.ListExecutors:output_type -> pawl.v1.ListExecutorsResponse
+	64, // 87: pawl.v1.ExecutorService.GetExecutor:output_type -> pawl.v1.GetExecutorResponse
+	85, // [85:88] is the sub-list for method output_type
+	82, // [82:85] is the sub-list for method input_type
+	82, // [82:82] is the sub-list for extension type_name
+	82, // [82:82] is the sub-list for extension extendee
+	0,  // [0:82] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_executors_proto_init() }
@@ -6096,11 +6272,13 @@ func file_pawl_v1_executors_proto_init() {
 		(*Execute_Glob)(nil),
 		(*Execute_CallTool)(nil),
 		(*Execute_Mcp)(nil),
+		(*Execute_ReadWhole)(nil),
 	}
 	file_pawl_v1_executors_proto_msgTypes[8].OneofWrappers = []any{}
 	file_pawl_v1_executors_proto_msgTypes[9].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[26].OneofWrappers = []any{}
-	file_pawl_v1_executors_proto_msgTypes[29].OneofWrappers = []any{
+	file_pawl_v1_executors_proto_msgTypes[10].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[27].OneofWrappers = []any{}
+	file_pawl_v1_executors_proto_msgTypes[30].OneofWrappers = []any{
 		(*Result_Failure)(nil),
 		(*Result_File)(nil),
 		(*Result_Stat)(nil),
@@ -6114,6 +6292,7 @@ func file_pawl_v1_executors_proto_init() {
 		(*Result_Glob)(nil),
 		(*Result_CallTool)(nil),
 		(*Result_Mcp)(nil),
+		(*Result_Content)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -6121,7 +6300,7 @@ func file_pawl_v1_executors_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_executors_proto_rawDesc), len(file_pawl_v1_executors_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   65,
+			NumMessages:   67,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

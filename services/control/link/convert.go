@@ -66,14 +66,18 @@ func encodeOrder(o *call.Order) *pawlv1.Execute {
 	case tool.ReadText:
 		x.Verb = &pawlv1.Execute_ReadText{ReadText: &pawlv1.ReadText{Path: q.Path, Offset: q.Offset, Limit: q.Limit}}
 	case tool.WriteFile:
-		x.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: q.Path, Content: q.Content}}
+		x.Verb = &pawlv1.Execute_WriteFile{WriteFile: &pawlv1.WriteFile{Path: q.Path, Content: q.Content, Mode: q.Mode}}
+	case tool.ReadFile:
+		x.Verb = &pawlv1.Execute_ReadWhole{ReadWhole: &pawlv1.ReadWhole{Path: q.Path}}
 	case tool.EditFile:
 		x.Verb = &pawlv1.Execute_EditFile{EditFile: &pawlv1.EditFile{
 			Path: q.Path, OldText: q.Old, NewText: q.New,
 			ReplaceAll: q.ReplaceAll,
 		}}
 	case tool.Exec:
-		e := &pawlv1.Exec{Command: q.Command, Cwd: q.Cwd, Input: q.Input, Env: q.Env, StdoutImage: q.Image}
+		e := &pawlv1.Exec{
+			Command: q.Command, Cwd: q.Cwd, Input: q.Input, Env: q.Env, StdoutImage: q.Image, Whole: q.Whole,
+		}
 		if q.TimeoutSeconds > 0 {
 			e.Timeout = durationpb.New(time.Duration(q.TimeoutSeconds * float64(time.Second)))
 		}
@@ -189,13 +193,15 @@ func found(s pawlv1.State) call.FoundState {
 func decodeReply(res *pawlv1.Result) tool.Reply {
 	switch o := res.GetOutcome().(type) {
 	case *pawlv1.Result_File:
-		return tool.WriteReply{Size: o.File.GetSize()}
+		return tool.WriteReply{Size: o.File.GetSize(), SHA256: o.File.GetSha256()}
+	case *pawlv1.Result_Content:
+		return tool.FileReply{Content: o.Content.GetContent(), SHA256: o.Content.GetSha256()}
 	case *pawlv1.Result_Exec:
 		x := o.Exec
 		return tool.ExecReply{
 			ExitCode: int(x.GetExitCode()), Stdout: captured(x.GetStdout()), Stderr: captured(x.GetStderr()),
 			TimedOut: x.GetTimedOut(), Cancelled: x.GetCancelled(), Confirmed: x.GetConfirmed(),
-			Leftovers: int(x.GetLeftovers()), Image: x.GetImage(),
+			Leftovers: int(x.GetLeftovers()), Image: x.GetImage(), Whole: x.GetWhole(),
 		}
 	case *pawlv1.Result_Text:
 		t := o.Text

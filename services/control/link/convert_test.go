@@ -90,3 +90,39 @@ func TestCallsOfOfferedTools(t *testing.T) {
 		}
 	}
 }
+
+// What steps of workflows ask for goes to executors whole, and so does what these answer.
+func TestWholeOutputAndFiles(t *testing.T) {
+	x := encodeOrder(&call.Order{Request: tool.Exec{Command: "cat", Input: []byte("in"), Whole: true}}).GetExec()
+	if !x.GetWhole() || string(x.GetInput()) != "in" {
+		t.Errorf("the command is %v", x)
+	}
+	if got := encodeOrder(&call.Order{Request: tool.ReadFile{Path: "f"}}).GetReadWhole().GetPath(); got != "f" {
+		t.Errorf("the file is %q", got)
+	}
+	for mode, want := range map[*uint32]bool{nil: false, new(uint32(0)): true} {
+		w := encodeOrder(&call.Order{Request: tool.WriteFile{Path: "f", Mode: mode}}).GetWriteFile()
+		if got := w.Mode != nil; got != want {
+			t.Errorf("a mode is asked for: %v, want %v", got, want)
+		}
+	}
+	for _, c := range []struct {
+		res  *pawlv1.Result
+		want tool.Reply
+	}{
+		{&pawlv1.Result{Outcome: &pawlv1.Result_Exec{Exec: &pawlv1.ExecResult{
+			Stdout: &pawlv1.Captured{Head: []byte("x"), Size: 1}, Whole: true,
+		}}}, tool.ExecReply{Stdout: tool.Captured{Head: []byte("x"), Size: 1}, Whole: true}},
+		{&pawlv1.Result{Outcome: &pawlv1.Result_Content{Content: &pawlv1.ContentResult{
+			Content: []byte("x"), Sha256: []byte("y"),
+		}}}, tool.FileReply{Content: []byte("x"), SHA256: []byte("y")}},
+		{
+			&pawlv1.Result{Outcome: &pawlv1.Result_File{File: &pawlv1.FileResult{Size: 1, Sha256: []byte("y")}}},
+			tool.WriteReply{Size: 1, SHA256: []byte("y")},
+		},
+	} {
+		if got := decodeReply(c.res); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%v is %+v, want %+v", c.res, got, c.want)
+		}
+	}
+}

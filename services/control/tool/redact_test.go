@@ -211,3 +211,29 @@ func collapse(s string) string {
 	}
 	return s
 }
+
+// Whole output and files stay as they are, but for secrets.
+func TestWholeIsKeptAsItIs(t *testing.T) {
+	const drawn = "one\rtwo\x1b[31m\xff\x00\r\n"
+	secrets := []string{"s3cret-value"}
+	x := Clean(ExecReply{
+		Stdout: Captured{Head: []byte(drawn + "s3cret-value")}, Stderr: Captured{Head: []byte("no s3cret-value")},
+		Whole: true,
+	}, secrets).(ExecReply)
+	if string(x.Stdout.Head) != drawn+Redacted || string(x.Stderr.Head) != "no "+Redacted {
+		t.Errorf("got %q and %q", x.Stdout.Head, x.Stderr.Head)
+	}
+	f := Clean(FileReply{Content: []byte(drawn + "s3cret-value")}, secrets).(FileReply)
+	if string(f.Content) != drawn+Redacted {
+		t.Errorf("got %q", f.Content)
+	}
+	for _, r := range []Reply{x, f} {
+		stored, err := Encode(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := (Set{}).Decode("gone", stored); err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("read back as %+v, %v", got, err)
+		}
+	}
+}

@@ -135,6 +135,7 @@ var (
 
 func init() {
 	stored[TextReply]()
+	stored[FileReply]()
 	stored[WriteReply]()
 	stored[EditReply]()
 	stored[ExecReply]()

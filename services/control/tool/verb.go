@@ -26,10 +26,21 @@ type ReadText struct {
 	Limit  int64  `json:"limit"`  // lines at most; 0 is the tool's own limit
 }
 
+// MaxWhole bounds the bytes of a file that is read or written whole, and of both streams of a command whose reply is to
+// have them whole.
+const MaxWhole = 12 << 20
+
+// ReadFile reads a whole file of at most MaxWhole bytes, as it is.
+type ReadFile struct {
+	Path string `json:"path"`
+}
+
 // WriteFile replaces a file atomically; missing parents are made.
 type WriteFile struct {
 	Path    string `json:"path"`
-	Content Text   `json:"content"`
+	Content Text   `json:"content"` // at most MaxWhole bytes
+	// Mode is the permission bits that the file gets; nil leaves those of a file that is there.
+	Mode *uint32 `json:"mode,omitempty"`
 }
 
 // EditFile replaces literal text in a file. Old is never empty and must occur once unless ReplaceAll.
@@ -75,6 +86,8 @@ type Exec struct {
 	Env map[string]string `json:"env,omitempty"`
 	// Image says that its standard output is an image, which the reply is to have.
 	Image bool `json:"image,omitempty"`
+	// Whole says that the reply is to have all of the output.
+	Whole bool `json:"whole,omitempty"`
 }
 
 // MaxInput bounds the bytes of a command's input.
@@ -109,9 +122,16 @@ type TextReply struct {
 	Size       int64    // bytes of the file
 }
 
+// FileReply answers ReadFile.
+type FileReply struct {
+	Content []byte
+	SHA256  []byte // of the content as it is in the file
+}
+
 // WriteReply answers WriteFile.
 type WriteReply struct {
-	Size int64
+	Size   int64
+	SHA256 []byte `json:",omitempty"` // of what was written
 }
 
 // EditReply answers EditFile.
@@ -143,6 +163,9 @@ type ExecReply struct {
 	Leftovers int `json:",omitempty"`
 	// Image is all of the standard output of a command that was asked for an image; Stdout has its size alone then.
 	Image []byte `json:",omitempty"`
+	// Whole says that the heads of Stdout and Stderr are all that the command has written. It is kept as it is, but for
+	// secrets. A command that was asked for it and has written more than MaxWhole has a reply without.
+	Whole bool `json:",omitempty"`
 }
 
 // GrepReply answers Grep.
@@ -200,6 +223,12 @@ func (r TextReply) Clean(c Cleaner) Reply {
 }
 
 // Clean implements Reply.
+func (r FileReply) Clean(c Cleaner) Reply {
+	r.Content = []byte(c.Text(string(r.Content)))
+	return r
+}
+
+// Clean implements Reply.
 func (r WriteReply) Clean(Cleaner) Reply { return r }
 
 // Clean implements Reply.
@@ -208,8 +237,12 @@ func (r EditReply) Clean(c Cleaner) Reply {
 	return r
 }
 
-// Clean implements Reply. Output becomes what a terminal would show of it in the end, see plain.
+// Clean implements Reply. Output that is not Whole becomes what a terminal would show of it in the end, see plain.
 func (r ExecReply) Clean(c Cleaner) Reply {
+	if r.Whole {
+		r.Stdout, r.Stderr = redactCaptured(r.Stdout, c.needles), redactCaptured(r.Stderr, c.needles)
+		return r
+	}
 	r.Stdout, r.Stderr = cleanCaptured(r.Stdout, c.needles), cleanCaptured(r.Stderr, c.needles)
 	return r
 }

@@ -33,6 +33,7 @@ type Begin struct {
 	Safety   Safety
 	Exec     bool          // it is a command, which the sandbox may still have after a restart
 	Image    bool          // its output is an image, which its outcome has
+	Whole    bool          // its outcome has all of its output
 	Deadline time.Duration // age of the journal at which the call ends; 0 is none
 	// Witness names the process that would know of the call's command if that had been started; "" is nobody.
 	Witness string
@@ -56,6 +57,8 @@ func (e *encoder) begin(b *Begin, at time.Duration) *encoder {
 	switch {
 	case b.Exec && b.Image:
 		command = 2
+	case b.Exec && b.Whole:
+		command = 3
 	case b.Exec:
 		command = 1
 	}
@@ -67,7 +70,7 @@ func (d *decoder) begin() (b Begin, at time.Duration) {
 	b.Args = append([]byte(nil), d.bytes()...)
 	b.Safety = Safety(d.int())
 	command := d.int()
-	b.Exec, b.Image = command != 0, command == 2
+	b.Exec, b.Image, b.Whole = command != 0, command == 2, command == 3
 	b.Deadline, b.Witness = time.Duration(d.int()), d.str()
 	return b, d.age()
 }

@@ -114,6 +114,9 @@ type Sandbox interface {
 // FileWriter is one file being written. Exactly one of Commit and Abort ends it; Abort after Commit does nothing.
 type FileWriter interface {
 	io.Writer
+	// Chmod says which permission bits the file has with its new content, before Commit. Without it one that is there
+	// keeps its mode.
+	Chmod(mode fs.FileMode)
 	// Commit makes the content visible, durably. It does so at once unless the file would lose something by that: a
 	// file with several hard links, or with an owner or attributes that a new file cannot get, is written in place. If
 	// the sandbox dies while it does that, the file is partly old and partly new.

@@ -54,8 +54,8 @@ func understand(e *pawlv1.Execute) (verb, error) {
 		if v.WriteFile.GetChunked() && !loose {
 			return 0, fmt.Errorf("only a call of no lane can be a chunked write")
 		}
-		if v.WriteFile.GetArchive() != 0 && (!v.WriteFile.GetChunked() || v.WriteFile.GetCondition() != nil) {
-			return 0, fmt.Errorf("an archive comes in chunks, without a condition")
+		if err := understandContent(v.WriteFile); err != nil {
+			return 0, err
 		}
 		if v.WriteFile.GetChunked() {
 			return verbWriteChunked, nil
@@ -64,11 +64,27 @@ func understand(e *pawlv1.Execute) (verb, error) {
 	return verbPlain, nil
 }
 
+// understandContent checks what is to be written.
+func understandContent(w *pawlv1.WriteFile) error {
+	switch {
+	case w.GetArchive() != 0 && (!w.GetChunked() || w.GetCondition() != nil || w.Mode != nil):
+		return fmt.Errorf("an archive comes in chunks, without a condition and a mode")
+	case w.GetMode() > 0o777:
+		return fmt.Errorf("the mode %#o has more than permission bits", w.GetMode())
+	case len(w.GetContent()) > maxWhole:
+		return fmt.Errorf("the content has %d bytes, at most %d are possible unless it comes in chunks",
+			len(w.GetContent()), maxWhole)
+	}
+	return nil
+}
+
 // understandInput checks the input of a command.
 func understandInput(x *pawlv1.Exec, loose bool) error {
 	switch {
 	case !loose && x.GetStdin():
 		return fmt.Errorf("only a command of no lane can have input in frames")
+	case x.GetWhole() && x.GetStdoutImage():
+		return fmt.Errorf("a command has its output whole or as an image, not both")
 	case x.GetStdin() && len(x.GetInput()) > 0:
 		return fmt.Errorf("a command has its input in frames or whole, not both")
 	case len(x.GetInput()) > sandbox.MaxInput:

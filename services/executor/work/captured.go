@@ -17,12 +17,27 @@ var rereads = []time.Duration{20 * time.Millisecond, 100 * time.Millisecond, 500
 // capturedStreams is what a model sees of a command's output. What cannot be read is reported, and preserved. An error
 // is that of a service that is closed.
 func (s *Service) capturedStreams(c *call, ex sandbox.Exec, x sandbox.Exit) (out, errs *pawlv1.Captured, err error) {
-	out, err = s.captured(c, ex, stream{sandbox.Stdout, "standard output", x.StdoutBytes, x.StdoutCut, x.StdoutError})
+	head := int64(maxHead)
+	if c.begin.Whole && x.StdoutBytes+x.StderrBytes <= maxWhole {
+		head = maxWhole
+	}
+	out, err = s.captured(c, ex, stream{
+		Stream: sandbox.Stdout, name: "standard output", head: head, size: x.StdoutBytes, cut: x.StdoutCut,
+		problem: x.StdoutError,
+	})
 	if err != nil {
 		return nil, nil, err
 	}
-	errs, err = s.captured(c, ex, stream{sandbox.Stderr, "standard error", x.StderrBytes, x.StderrCut, x.StderrError})
+	errs, err = s.captured(c, ex, stream{
+		Stream: sandbox.Stderr, name: "standard error", head: head, size: x.StderrBytes, cut: x.StderrCut,
+		problem: x.StderrError,
+	})
 	return out, errs, err
+}
+
+// isWhole reports whether the head is all of a stream.
+func isWhole(c *pawlv1.Captured) bool {
+	return c.GetCut() == 0 && c.GetError() == "" && int64(len(c.GetHead())) == c.GetSize()
 }
 
 // image is all of the standard output of a command whose output is an image; nil when there is none, or it cannot be
@@ -46,10 +61,12 @@ func (s *Service) image(c *call, ex sandbox.Exec, x sandbox.Exit) ([]byte, error
 	return image, nil
 }
 
-// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped.
+// stream is a finished command's stream: its size is what can be read, cut is what the sandbox dropped. Of a longer one
+// than head so much of the beginning is captured.
 type stream struct {
 	sandbox.Stream
 	name      string
+	head      int64
 	size, cut int64
 	problem   string // the sandbox's own
 }
@@ -89,13 +106,13 @@ func readCaptured(ex sandbox.Exec, st stream) (*pawlv1.Captured, error) {
 	if st.size == 0 {
 		return p, nil
 	}
-	head, err := readRange(ex, st.Stream, 0, min(st.size, maxHead))
+	head, err := readRange(ex, st.Stream, 0, min(st.size, st.head))
 	p.Head = head
-	if err != nil || st.size <= maxHead {
+	if err != nil || st.size <= st.head {
 		return p, err
 	}
-	from := max(int64(maxHead), st.size-maxTail)
-	p.Cut += from - maxHead
+	from := max(st.head, st.size-maxTail)
+	p.Cut += from - st.head
 	p.Tail, err = readRange(ex, st.Stream, from, st.size-from)
 	return p, err
 }

@@ -28,7 +28,7 @@ func (s *Service) editFile(c *call, v *pawlv1.EditFile) (*pawlv1.Result_Edit, er
 		return nil, err
 	}
 	defer unlock()
-	content, err := s.readWhole(c, path)
+	content, err := s.readWhole(c, path, maxEdit)
 	if err != nil {
 		return nil, err
 	}
@@ -68,19 +68,20 @@ func apply(content []byte, v *pawlv1.EditFile) (*plaintext.Edited, error) {
 	return edited, nil
 }
 
-func (s *Service) readWhole(c *call, path string) ([]byte, error) {
+// readWhole is a file of at most so many bytes.
+func (s *Service) readWhole(c *call, path string, most int64) ([]byte, error) {
 	f, _, err := s.cfg.Sandbox.Open(c.ctx, path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(ctxReader{c.ctx, f}, maxEdit+1))
+	b, err := io.ReadAll(io.LimitReader(ctxReader{c.ctx, f}, most+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxEdit {
-		return nil, sandbox.ErrTooLarge.With("%s: is larger than %d bytes, which is the most that can be edited", path,
-			maxEdit)
+	if int64(len(b)) > most {
+		return nil, sandbox.ErrTooLarge.With("%s: is larger than %d bytes, which is the most that can be read at once",
+			path, most)
 	}
 	return b, nil
 }

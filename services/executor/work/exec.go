@@ -16,6 +16,9 @@ import (
 const (
 	maxHead = 64 << 10
 	maxTail = 64 << 10
+	// maxWhole bounds the bytes of both streams of a command whose result has them whole, and of a file that travels in
+	// one frame.
+	maxWhole = 12 << 20
 	// overtime is how long after its deadline a command that its owner did not end is ended from here.
 	overtime = 10 * time.Second
 )
@@ -233,7 +236,7 @@ func (s *Service) finishCommand(c *call, ex sandbox.Exec, overdue bool) {
 	r := &pawlv1.ExecResult{
 		ExitCode: int32(x.Code), Signal: int32(x.Signal), TimedOut: x.TimedOut, Cancelled: x.Killed,
 		Confirmed: x.Confirmed, Stdout: out, Stderr: serr, Started: stamp(x.Started), Ended: stamp(x.Ended),
-		Leftovers: int32(x.Leftovers), Image: image,
+		Leftovers: int32(x.Leftovers), Image: image, Whole: c.begin.Whole && isWhole(out) && isWhole(serr),
 	}
 	if overdue && x.Killed {
 		r.TimedOut, r.Cancelled, r.ExitCode = true, s.isCancelled(c), 124

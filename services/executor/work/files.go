@@ -2,6 +2,7 @@ package work
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"io"
 
@@ -40,6 +41,17 @@ func readDir(ctx context.Context, sb sandbox.Sandbox, path string) (*pawlv1.Resu
 			len(names))
 	}
 	return &pawlv1.Result_Names{Names: r}, nil
+}
+
+// readContent is a file as it is.
+func (s *Service) readContent(c *call, v *pawlv1.ReadWhole) (*pawlv1.Result_Content, error) {
+	path := s.path(c, v.GetPath())
+	content, err := s.readWhole(c, path, maxWhole)
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(content)
+	return &pawlv1.Result_Content{Content: &pawlv1.ContentResult{Content: content, Sha256: sum[:]}}, nil
 }
 
 // readFile opens a file, or a directory as an archive, and lets the watcher read it to its end.

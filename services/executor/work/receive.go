@@ -84,7 +84,7 @@ func (s *Service) start(e *pawlv1.Execute, v verb, old *call) {
 	c := &call{verb: v, exec: e, epoch: e.GetEpoch(), ended: make(chan struct{}), begin: journal.Begin{
 		CallID: e.GetCallId(), LaneID: e.GetLaneId(), Epoch: e.GetEpoch(), Dispatch: e.GetDispatch(),
 		Args: e.GetArgsSha256(), Safety: safetyOf(e.GetSafety()), Exec: v == verbExec, Witness: s.cfg.Witness(),
-		Image: e.GetExec().GetStdoutImage(),
+		Image: e.GetExec().GetStdoutImage(), Whole: e.GetExec().GetWhole(),
 	}}
 	if e.GetTimeout() != nil {
 		c.begin.Deadline = s.j.Age() + max(1, e.GetTimeout().AsDuration())

@@ -151,6 +151,8 @@ func (s *Service) do(c *call) (*pawlv1.Result, error) {
 	switch v := e.GetVerb().(type) {
 	case *pawlv1.Execute_ReadFile:
 		r.Outcome, err = s.readFile(c, v.ReadFile)
+	case *pawlv1.Execute_ReadWhole:
+		r.Outcome, err = s.readContent(c, v.ReadWhole)
 	case *pawlv1.Execute_WriteFile:
 		r.Outcome, err = s.writeFile(c, v.WriteFile)
 	case *pawlv1.Execute_Stat:

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"hash"
 	"io"
+	"io/fs"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -27,7 +28,7 @@ func (s *Service) writeFile(c *call, v *pawlv1.WriteFile) (*pawlv1.Result_File, 
 		return nil, err
 	}
 	if v.GetChunked() {
-		return s.writeChunks(c, c.in, target{path, v.GetCondition()})
+		return s.writeChunks(c, c.in, target{path, v.GetCondition(), v.Mode})
 	}
 	w, err := s.cfg.Sandbox.Create(c.ctx, path)
 	if err != nil {
@@ -39,14 +40,15 @@ func (s *Service) writeFile(c *call, v *pawlv1.WriteFile) (*pawlv1.Result_File, 
 	}
 	sum := sha256.Sum256(v.GetContent())
 	r := &pawlv1.FileResult{Size: int64(len(v.GetContent())), Sha256: sum[:]}
-	r.Created, err = s.commit(c.ctx, target{path, v.GetCondition()}, w)
+	r.Created, err = s.commit(c.ctx, target{path, v.GetCondition(), v.Mode}, w)
 	return &pawlv1.Result_File{File: r}, err
 }
 
-// target is a path that is written, and what must hold of it.
+// target is a path that is written, what must hold of it, and the mode that it gets; nil leaves it.
 type target struct {
 	path      string
 	condition *pawlv1.FileCondition
+	mode      *uint32
 }
 
 // commit makes a file's new content visible if its condition holds, not in the middle of an edit of the same path. It
@@ -63,6 +65,9 @@ func (s *Service) commit(ctx context.Context, t target, w sandbox.FileWriter) (c
 	there, err := s.cfg.Sandbox.Exists(ctx, t.path)
 	if err != nil {
 		return false, err
+	}
+	if t.mode != nil {
+		w.Chmod(fs.FileMode(*t.mode))
 	}
 	return !there, w.Commit()
 }

@@ -24,11 +24,12 @@ import (
 type fileWriter struct {
 	ctx    context.Context
 	target string
-	old    fs.FileInfo // of the target, nil when there was none
-	stage  *os.File    // only its owner can open it
-	beside bool        // stage is in the target's directory
-	mode   fs.FileMode // of a new file
-	made   []string    // directories that Create made, outermost first
+	old    fs.FileInfo  // of the target, nil when there was none
+	stage  *os.File     // only its owner can open it
+	beside bool         // stage is in the target's directory
+	mode   fs.FileMode  // of a new file
+	chmod  *fs.FileMode // that the file gets, new or not
+	made   []string     // directories that Create made, outermost first
 	ended  bool
 }
 
@@ -131,6 +132,9 @@ func (w *fileWriter) Write(p []byte) (int, error) {
 	return n, typed(w.target, err)
 }
 
+// Chmod implements sandbox.FileWriter.
+func (w *fileWriter) Chmod(mode fs.FileMode) { w.chmod = new(mode.Perm()) }
+
 // Commit implements sandbox.FileWriter.
 func (w *fileWriter) Commit() error {
 	if w.ended {
@@ -181,7 +185,7 @@ func (w *fileWriter) linked() bool {
 // comes last, so that nobody can open it before it belongs to its owner.
 func (w *fileWriter) dress() bool {
 	if w.old == nil {
-		return w.stage.Chmod(w.mode) == nil
+		return w.stage.Chmod(w.modeOr(w.mode)) == nil
 	}
 	was, ok := w.old.Sys().(*syscall.Stat_t)
 	now, err := w.stage.Stat()
@@ -194,7 +198,15 @@ func (w *fileWriter) dress() bool {
 		}
 	}
 	const special = fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
-	return copyAttributes(w.target, w.stage) && w.stage.Chmod(w.old.Mode()&(fs.ModePerm|special)) == nil
+	return copyAttributes(w.target, w.stage) && w.stage.Chmod(w.modeOr(w.old.Mode()&(fs.ModePerm|special))) == nil
+}
+
+// modeOr is the mode that was asked for, or else another.
+func (w *fileWriter) modeOr(other fs.FileMode) fs.FileMode {
+	if w.chmod != nil {
+		return *w.chmod
+	}
+	return other
 }
 
 // copyAttributes copies extended attributes, access control lists among them; false when one cannot be copied.
@@ -254,6 +266,11 @@ func (w *fileWriter) overwrite() error {
 	}
 	if err := w.stage.Sync(); err != nil {
 		return err
+	}
+	if w.chmod != nil {
+		if err := f.Chmod(*w.chmod); err != nil {
+			return err
+		}
 	}
 	if _, err := io.Copy(f, w.stage); err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -75,6 +76,27 @@ var fileTests = []test{
 		i, err := b.sb.Stat(b.ctx, "script")
 		b.ok(err)
 		check(b, "mode", i.Mode.Perm(), 0o750)
+	}},
+	{"write with a mode", func(b *bench) {
+		mode := func(name string, mode fs.FileMode) {
+			b.Helper()
+			w, err := b.sb.Create(b.ctx, name)
+			b.ok(err)
+			defer w.Abort()
+			_, err = w.Write([]byte("content of " + name))
+			b.ok(err)
+			w.Chmod(mode)
+			b.ok(w.Commit())
+			i, err := b.sb.Stat(b.ctx, name)
+			b.ok(err)
+			check(b, "mode of "+name, i.Mode.Perm(), mode)
+			check(b, name, b.read(name), "content of "+name)
+		}
+		mode("new", 0o777) // whatever the umask is
+		mode("new", 0o600)
+		b.fixture("echo long content of several words > one; ln one two")
+		mode("one", 0o750)
+		mode("d/new", 0o400)
 	}},
 	{"write keeps hard links", func(b *bench) {
 		b.write("f", "one, and longer than what follows")

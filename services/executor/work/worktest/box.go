@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -220,6 +221,9 @@ func (b *Box) Create(ctx context.Context, name string) (sandbox.FileWriter, erro
 	b.writing++
 	return &writer{b: b, ctx: ctx, name: name}, nil
 }
+
+// Chmod implements sandbox.FileWriter. Files of the box have no mode.
+func (w *writer) Chmod(fs.FileMode) {}
 
 // Commit implements sandbox.FileWriter.
 func (w *writer) Commit() error {
