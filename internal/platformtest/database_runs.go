@@ -54,8 +54,12 @@ func (d *Database) ListSteps(ctx context.Context, runID string, after, limit int
 }
 
 // Tell implements run.Store.
-func (d *Database) Tell(ctx context.Context, t run.Telling) (step.Signal, error) {
-	return put(ctx, d, Step{Op: "Tell"}, func(ctx context.Context) (step.Signal, error) { return d.db.Tell(ctx, t) })
+func (d *Database) Tell(ctx context.Context, t run.Telling) (s step.Signal, replayed bool, err error) {
+	err = put0(ctx, d, "Tell", func(ctx context.Context) (err error) {
+		s, replayed, err = d.db.Tell(ctx, t)
+		return err
+	})
+	return s, replayed, err
 }
 
 // Untaken implements run.Store.

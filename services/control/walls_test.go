@@ -194,7 +194,7 @@ func (u unwalled) ListRuns(ctx context.Context, f run.Filter) ([]run.Run, error)
 	return u.Store.ListRuns(ctx, f)
 }
 
-func (u unwalled) Tell(ctx context.Context, n run.Telling) (step.Signal, error) {
+func (u unwalled) Tell(ctx context.Context, n run.Telling) (step.Signal, bool, error) {
 	n.Tenant = session.DefaultTenant
 	return u.Store.Tell(ctx, n)
 }

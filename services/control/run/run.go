@@ -36,6 +36,8 @@ import (
 // Failures of this package's operations.
 var (
 	ErrNotFound = errs.New(errs.NotFound, "RUN_NOT_FOUND", "no such run")
+	// ErrChanged refuses what was to be done with the records of an attempt, after which another has begun.
+	ErrChanged = errs.New(errs.Aborted, "RUN_CHANGED", "the run has begun another attempt meanwhile: look at it again")
 	// ErrKeyBusy refuses a run where its workflow says so.
 	ErrKeyBusy = errs.New(errs.Aborted, "CONCURRENCY_KEY_BUSY", "as many runs of this concurrency key as it allows "+
 		"have not ended")
@@ -158,16 +160,19 @@ type Start struct {
 	Gate           *Gate // nil is none
 	Parent         *Parent
 	// Wakes is the lane that rests on the end of the run; "" is none.
-	Wakes  string
-	Fired  *Fired
-	Fork   *Fork
-	Owner  string // see submission.Admission
-	Record *audit.Event
+	Wakes string
+	Fired *Fired
+	Fork  *Fork
+	// ReplayOnly wants the answer to an earlier start with the same idempotency key; ErrNotFound when there is none.
+	ReplayOnly bool
+	Owner      string // see submission.Admission
+	Record     *audit.Event
 }
 
 // Fork says with whose records a run begins.
 type Fork struct {
 	RunID string
+	Of    string // the attempt that has made the records: its submission; "" is any
 	drive.Kept
 }
 
@@ -182,6 +187,7 @@ type Started struct {
 type Retry struct {
 	Tenant       string
 	RunID        string
+	Of           string // the attempt that has made the records: its submission; "" is any
 	SubmissionID string // of the new attempt
 	drive.Kept          // all other records of steps are taken back
 	Timeout      time.Duration
@@ -241,9 +247,9 @@ const Inline = 64 << 10
 // those that a run has started which was made to end, and the oldest one of a key.
 type Store interface {
 	// StartRun admits a run. The answer to one that was started under the same idempotency key is that run, Replayed.
-	// submission.ErrIdempotencyConflict, ErrKeyBusy.
+	// submission.ErrIdempotencyConflict, ErrKeyBusy, ErrChanged.
 	StartRun(ctx context.Context, s Start) (Started, error)
-	// RetryRun begins another attempt. ErrNotFound, ErrNotEnded, ErrKeyBusy.
+	// RetryRun begins another attempt. ErrNotFound, ErrNotEnded, ErrKeyBusy, ErrChanged.
 	RetryRun(ctx context.Context, r Retry) (Started, error)
 	// GetRun returns the tenant's run or ErrNotFound.
 	GetRun(ctx context.Context, tenant, id string) (Run, error)
@@ -258,9 +264,9 @@ type Store interface {
 	// ListSteps returns at most limit records of a run, after one, in order of Ord, as OpenSteps does, but without
 	// those that cannot be read.
 	ListSteps(ctx context.Context, runID string, after, limit int) ([]step.Record, error)
-	// Tell adds a signal and wakes the run. A repetition, as its message id tells, changes nothing. ErrNotFound,
-	// ErrEnded, ErrSignals.
-	Tell(ctx context.Context, t Telling) (step.Signal, error)
+	// Tell adds a signal and wakes the run. A repetition, as its message id tells, changes nothing: replayed says so,
+	// and the signal is the first one. ErrNotFound, ErrEnded, ErrSignals.
+	Tell(ctx context.Context, t Telling) (s step.Signal, replayed bool, err error)
 	// Untaken returns the signals that no step has received, in order, at most MaxSignals.
 	Untaken(ctx context.Context, runID string) ([]step.Signal, error)
 	// SetSchedules makes the schedules of a workflow of a tenant these, in order. One whose expression and zone are

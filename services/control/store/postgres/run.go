@@ -96,20 +96,20 @@ func (s *Store) Fire(ctx context.Context, of run.Schedule, next time.Time, start
 }
 
 // Tell implements run.Store. It holds no lane: what wakes one is a row of its own.
-func (s *Store) Tell(ctx context.Context, n run.Telling) (told records.Signal, err error) {
+func (s *Store) Tell(ctx context.Context, n run.Telling) (told records.Signal, replayed bool, err error) {
 	if within := tenancy.Of(ctx); within != "" && within != n.Tenant {
-		return told, tenancy.ErrForeign
+		return told, false, tenancy.ErrForeign
 	}
 	err = s.retry(ctx, func(ctx context.Context, _ bool) error {
 		return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-			var is bool
-			if told, is, err = rows.TellRunIn(ctx, plain{s: s, tx: tx}, n); err == nil && is {
+			told, replayed, err = rows.TellRunIn(ctx, plain{s: s, tx: tx}, n)
+			if err == nil && !replayed {
 				_, err = tx.Exec(ctx, `INSERT INTO wakes (tenant, lane_id) VALUES ($1, $2)`, n.Tenant, n.RunID)
 			}
 			return err
 		})
 	})
-	return told, wrap("tell a run", err)
+	return told, replayed, wrap("tell a run", err)
 }
 
 // abortsPage is how many runs are cancelled at once.

@@ -302,7 +302,7 @@ func ran(t *testing.T, s *postgres.Store, ctx context.Context, tenant string) ru
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Tell(ctx, run.Telling{Tenant: tenant, RunID: n.ID, Signal: records.Signal{Name: "s"}}); err != nil {
+	if _, _, err := s.Tell(ctx, run.Telling{Tenant: tenant, RunID: n.ID, Signal: records.Signal{Name: "s"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.SetSchedules(ctx, tenant, "w", []run.Schedule{{Cron: "@daily"}}, func(int, time.Time) time.Time {
@@ -366,7 +366,7 @@ func nothingOf(t *testing.T, s *postgres.Store, r tenantRows, within string) {
 	refused(t, err, deletion.ErrNotFound)
 	_, err = s.GetRun(ctx, own, r.run.ID)
 	refused(t, err, run.ErrNotFound)
-	_, err = s.Tell(ctx, run.Telling{Tenant: own, RunID: r.run.ID})
+	_, _, err = s.Tell(ctx, run.Telling{Tenant: own, RunID: r.run.ID})
 	refused(t, err, tenancy.ErrForeign)
 	_, err = s.RetryRun(ctx, run.Retry{Tenant: own, RunID: r.run.ID})
 	refused(t, err, tenancy.ErrForeign)

@@ -65,6 +65,9 @@ func (t *Tables) RetryRunIn(ctx context.Context, p RunTx, r run.Retry) (run.Star
 		}
 		return run.Started{}, err
 	}
+	if err := holdAt(ctx, p, r.Tenant, r.RunID, r.Of); err != nil {
+		return run.Started{}, err
+	}
 	if r.Gate != nil && r.Gate.Key == "" {
 		r.Gate = nil
 	}
@@ -94,6 +97,21 @@ func (t *Tables) RetryRunIn(ctx context.Context, p RunTx, r run.Retry) (run.Star
 		return run.Started{}, err
 	}
 	return t.started(ctx, p, r.Tenant, r.RunID, r.Owner)
+}
+
+// holdAt holds a run while an attempt is its present one, "" for any.
+func holdAt(ctx context.Context, p Port, tenant, runID, of string) error {
+	if !ident.IsUUID(runID) {
+		return run.ErrNotFound
+	}
+	held, err := p.Query(ctx, holdRun, runID, tenant)
+	if err != nil || len(held) == 0 {
+		return orMissing(err)
+	}
+	if of != "" && held[0].text(1) != of {
+		return run.ErrChanged
+	}
+	return nil
 }
 
 func orMissing(err error) error {
@@ -129,22 +147,14 @@ func reopen(ctx context.Context, p Port, runID string, which []int) error {
 
 // fork gives a new run the records that it begins with.
 func fork(ctx context.Context, p Port, s run.Start) error {
-	from := s.Fork
-	if !ident.IsUUID(from.RunID) {
-		return run.ErrNotFound
-	}
-	there, err := p.Query(ctx, holdAttempt, from.RunID, s.Tenant)
-	if err != nil || len(there) == 0 {
-		return orMissing(err)
-	}
-	self := texts{s.ID}.json()
+	from, self := s.Fork, texts{s.ID}.json()
 	if _, err := p.Exec(ctx, forkSteps, self, ords(from.Records), from.RunID, s.Tenant); err != nil {
 		return err
 	}
 	if err := reopen(ctx, p, s.ID, from.Reopen); err != nil {
 		return err
 	}
-	_, err = p.Exec(ctx, forkBlobs, self, from.RunID, s.Tenant)
+	_, err := p.Exec(ctx, forkBlobs, self, from.RunID, s.Tenant)
 	return err
 }
 

@@ -13,8 +13,10 @@ import (
 const signalSelect = `SELECT seq, name, message_id, body, told_by, at, taken_by FROM run_signals WHERE run_id = $1 `
 
 var (
-	// holdRun makes others that tell the run something wait. It changes nothing.
-	holdRun    = writes(`UPDATE runs SET attempt = attempt WHERE run_id = $1 AND tenant = $2 RETURNING status`)
+	// holdRun makes others wait that tell the run something, retry or copy it. It changes nothing. Whoever needs the
+	// lane too has held that before, and enters a concurrency key after it.
+	holdRun = writes(`UPDATE runs SET attempt = attempt WHERE run_id = $1 AND tenant = $2
+		RETURNING status, submission_id`)
 	findSignal = reads(signalSelect + `AND name = $2 AND message_id = $3 AND message_id IS NOT NULL`)
 	untaken    = reads(signalSelect + `AND taken_by IS NULL ORDER BY seq LIMIT $2`)
 	untakenSum = reads(`SELECT count(*), COALESCE(sum(length(f.body)), 0) FROM (SELECT body FROM run_signals
@@ -35,8 +37,8 @@ func decodeSignal(r Row) (step.Signal, error) {
 	return s, nil
 }
 
-// TellRunIn is run.Store's Tell in a transaction. told says that the run is to hear of it.
-func TellRunIn(ctx context.Context, p Port, n run.Telling) (s step.Signal, told bool, err error) {
+// TellRunIn is run.Store's Tell in a transaction. The run is to hear of what is not replayed.
+func TellRunIn(ctx context.Context, p Port, n run.Telling) (s step.Signal, replayed bool, err error) {
 	if !ident.IsUUID(n.RunID) {
 		return s, false, run.ErrNotFound
 	}
@@ -50,7 +52,7 @@ func TellRunIn(ctx context.Context, p Port, n run.Telling) (s step.Signal, told 
 			if err == nil {
 				s, err = decodeSignal(found[0])
 			}
-			return s, false, err
+			return s, true, err
 		}
 	}
 	if run.Status(held[0].int(0)).Ended() {
@@ -79,7 +81,7 @@ func TellRunIn(ctx context.Context, p Port, n run.Telling) (s step.Signal, told 
 	if err == nil && n.Record != nil {
 		err = AppendAudit(ctx, p, *n.Record)
 	}
-	return s, err == nil, err
+	return s, false, err
 }
 
 // Untaken implements run.Store.

@@ -73,6 +73,14 @@ func (t *Tables) StartRunIn(ctx context.Context, p RunTx, s run.Start) (run.Star
 	if len(earlier) > 0 {
 		return t.restarted(ctx, p, s, earlier[0])
 	}
+	if s.ReplayOnly {
+		return run.Started{}, run.ErrNotFound
+	}
+	if s.Fork != nil {
+		if err := holdAt(ctx, p, s.Tenant, s.Fork.RunID, s.Fork.Of); err != nil {
+			return run.Started{}, err
+		}
+	}
 	if err := mayMake(ctx, p, run.Key(s.Tenant, s.Workflow, s.ID)); err != nil {
 		return run.Started{}, err
 	}

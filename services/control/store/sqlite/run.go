@@ -213,15 +213,15 @@ func (s *Store) RetryRun(ctx context.Context, r run.Retry) (out run.Started, err
 }
 
 // Tell implements run.Store.
-func (s *Store) Tell(ctx context.Context, n run.Telling) (told records.Signal, err error) {
+func (s *Store) Tell(ctx context.Context, n run.Telling) (told records.Signal, replayed bool, err error) {
 	err = s.writeOf(ctx, n.Tenant, func(t tx) (err error) {
-		var is bool
-		if told, is, err = rows.TellRunIn(ctx, plain{s: s, t: &t}, n); err == nil && is {
+		told, replayed, err = rows.TellRunIn(ctx, plain{s: s, t: &t}, n)
+		if err == nil && !replayed {
 			err = t.wake(n.RunID)
 		}
 		return err
 	})
-	return told, wrapped("tell a run", err)
+	return told, replayed, wrapped("tell a run", err)
 }
 
 // Fire implements run.Store.

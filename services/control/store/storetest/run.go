@@ -199,11 +199,19 @@ var runCases = []testCase{
 	}},
 	{"are started once for an idempotency key", func(t *testing.T, db DB) {
 		n := newRun("w")
-		n.IdempotencyKey = "key"
+		n.IdempotencyKey, n.ReplayOnly = "key", true
+		_, err := db.Store.StartRun(ctx(t), n)
+		refused(t, err, run.ErrNotFound)
+		n.ReplayOnly = false
 		first := startRun(t, db.Store, n)
 		again := newRun("w")
-		again.IdempotencyKey = "key"
+		again.IdempotencyKey, again.ReplayOnly = "key", true
 		out, err := db.Second.StartRun(ctx(t), again)
+		if ok(t, err); !out.Replayed || out.Run.ID != first.ID {
+			t.Errorf("looked for: %+v", out)
+		}
+		again.ReplayOnly = false
+		out, err = db.Second.StartRun(ctx(t), again)
 		if ok(t, err); !out.Replayed || out.Run.ID != first.ID || out.Lease != nil {
 			t.Errorf("the replay: %+v", out)
 		}

@@ -89,6 +89,33 @@ var againCases = []testCase{
 		_, err = db.Store.RetryRun(ctx(t), retry(ident.New()))
 		refused(t, err, run.ErrNotFound)
 	}},
+	{"are not begun again, or copied, with what another attempt has done", func(t *testing.T, db DB) {
+		h := failedRun(t, db, newRun("w"))
+		r := retry(h.session())
+		r.Of = h.id()
+		_, err := db.Store.RetryRun(ctx(t), r)
+		ok(t, err)
+		next := claimRun(t, db.Second, h.session())
+		next.commit(t, next.finish(lane.Failed))
+		before := allSteps(t, db.Store, h.session())
+		late := retry(h.session())
+		late.Of = h.id()
+		_, err = db.Second.RetryRun(ctx(t), late)
+		refused(t, err, run.ErrChanged)
+		copied := newRun("w")
+		copied.Fork = &run.Fork{RunID: h.session(), Of: h.id(), Kept: someKept}
+		_, err = db.Second.StartRun(ctx(t), copied)
+		refused(t, err, run.ErrChanged)
+		if got := getRun(t, db.Store, h.session()); got.Attempt != 2 || got.Status != run.Failed {
+			t.Errorf("the run: %+v", got)
+		}
+		sameSteps(t, "the steps", allSteps(t, db.Store, h.session()), before)
+		copied.Fork.Of, late.Of = next.id(), next.id()
+		_, err = db.Second.StartRun(ctx(t), copied)
+		ok(t, err)
+		_, err = db.Second.RetryRun(ctx(t), late)
+		ok(t, err)
+	}},
 	{"wait for their key again, and are owned at once", func(t *testing.T, db DB) {
 		h := failedRun(t, db, keyedRun("k", 1, run.Queue))
 		other := ownRun(t, db.Store, keyedRun("k", 1, run.Queue))

@@ -188,7 +188,7 @@ var keyCases = []testCase{
 	{"hold runs back from what else they are told", func(t *testing.T, db DB) {
 		h := ownRun(t, db.Store, keyedRun("k", 1, run.Queue))
 		second := startRun(t, db.Store, keyedRun("k", 1, run.Queue))
-		_, err := db.Second.Tell(ctx(t), run.Telling{
+		_, _, err := db.Second.Tell(ctx(t), run.Telling{
 			Tenant: session.DefaultTenant, RunID: second.ID, Signal: step.Signal{Name: "s"},
 		})
 		ok(t, err)

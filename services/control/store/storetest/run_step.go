@@ -214,10 +214,11 @@ var stepCases = []testCase{
 }
 
 func tell(s store.Store, t tester, id, name, message, body string) (step.Signal, error) {
-	return s.Tell(ctx(t), run.Telling{
+	told, _, err := s.Tell(ctx(t), run.Telling{
 		Tenant: session.DefaultTenant, RunID: id,
 		Signal: step.Signal{Name: name, MessageID: message, Body: json.RawMessage(body), By: "somebody"},
 	})
+	return told, err
 }
 
 func untaken(t tester, s store.Store, id string) []step.Signal {
