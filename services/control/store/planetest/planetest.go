@@ -29,6 +29,8 @@ type Plane struct {
 	Agents      *agent.Catalogue
 	Events      *event.Service
 	Submissions *submission.Service
+
+	bus *wake.Bus
 }
 
 // New starts a Plane that has the built-in agent and the given ones. All of them ask m. A nil m starts no worker, so
@@ -50,7 +52,7 @@ func New(t testing.TB, m model.Model, agents ...agent.Definition) *Plane {
 		}
 	})
 	bus := wake.NewBus(nil)
-	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus)}
+	p := &Plane{Store: db, Agents: catalogue, Events: event.NewService(db, bus), bus: bus}
 	pinned := pins{catalogue}
 	runner := loop.NewRunner(loop.Deps{
 		Store: db, Events: p.Events, Models: models{m}, Agents: pinned,
