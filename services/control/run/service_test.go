@@ -323,7 +323,10 @@ func TestASignalIsGivenOnce(t *testing.T) {
 	for _, bad := range []run.Signalling{
 		{Name: "go", Body: json.RawMessage(`{`)},
 		{Name: "go", Body: json.RawMessage(`"` + strings.Repeat("x", step.MaxSignalBytes) + `"`)},
-		{Name: "", Body: nil}, {Name: "a\nb"}, {Name: strings.Repeat("x", 65)}, {Name: "go", MessageID: "a\x00"},
+		{Name: "", Body: nil},
+		{Name: "a\nb"},
+		{Name: strings.Repeat("x", 65)},
+		{Name: "go", MessageID: "a\x00"},
 	} {
 		bad.Tenant, bad.RunID = "default", r.ID
 		if _, _, err := f.Signal(t.Context(), bad); !errors.Is(err, run.ErrSignal) && !errors.Is(err, ident.ErrInvalid) {
@@ -450,7 +453,10 @@ func TestListsAreFiltered(t *testing.T) {
 	r := f.failed()
 	f.run()
 	for _, bad := range []run.Filter{
-		{}, {Limit: run.MaxListed + 1}, {Limit: 1, Key: "k"}, {Limit: 1, Parent: "p", Statuses: []run.Status{run.Failed}},
+		{},
+		{Limit: run.MaxListed + 1},
+		{Limit: 1, Key: "k"},
+		{Limit: 1, Parent: "p", Statuses: []run.Status{run.Failed}},
 		{Limit: 1, Key: "k", Workflows: []string{"a"}, Statuses: []run.Status{run.Failed}},
 	} {
 		_, err := f.List(t.Context(), bad)
