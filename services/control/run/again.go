@@ -27,9 +27,9 @@ type Retrying struct {
 	Record  *audit.Record // nil is none. It is stored with the attempt, but not of a replay or with an error
 }
 
-// Retry begins another attempt of a run, with the same definition and the same input, that goes on from a step: what was
-// completed before it is not done again. It is durable when Retry returns. Errors: ErrNotFound, ErrNotEnded, ErrAttempt,
-// ErrKeyBusy, ErrChanged, drive.ErrFrom.
+// Retry begins another attempt of a run, with the same definition and the same input, that goes on from a step: what
+// was completed before it is not done again. It is durable when Retry returns. Errors: ErrNotFound, ErrNotEnded,
+// ErrAttempt, ErrKeyBusy, ErrChanged, drive.ErrFrom.
 func (s *Service) Retry(ctx context.Context, q Retrying) (Started, error) {
 	r, def, err := s.again(ctx, q.Tenant, q.RunID)
 	switch {

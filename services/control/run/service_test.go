@@ -114,7 +114,8 @@ func TestARunIsAdmittedWithItsDefaults(t *testing.T) {
 func TestWhatIsNoInputIsRefused(t *testing.T) {
 	f := start(t)
 	for input, want := range map[string]error{
-		`{"path": 1}`: workflow.ErrInput, `{}`: workflow.ErrInput, "": workflow.ErrInput, `{"path": "p"`: workflow.ErrInput,
+		`{"path": 1}`: workflow.ErrInput, `{}`: workflow.ErrInput, "": workflow.ErrInput,
+		`{"path": "p"`: workflow.ErrInput,
 		"\"\xff\"": workflow.ErrInput, `{"path": "` + strings.Repeat("x", run.MaxInput) + `"}`: run.ErrInputTooLarge,
 	} {
 		_, err := f.Start(t.Context(), run.Input{Workflow: "three", Input: json.RawMessage(input)})
@@ -161,7 +162,9 @@ func TestAConcurrencyKeyIsEvaluated(t *testing.T) {
 		"any": {Key: "own", Limit: 1}, "queued": {Key: "own", Limit: 2},
 		"keyed": {Key: "own", Limit: 1, Policy: run.Reject},
 	} {
-		n, err := f.Prepare(t.Context(), run.Input{Workflow: workflow, Key: "own", Input: json.RawMessage(`{"path": "p"}`)})
+		n, err := f.Prepare(t.Context(), run.Input{
+			Workflow: workflow, Key: "own", Input: json.RawMessage(`{"path": "p"}`),
+		})
 		if err != nil || *n.Gate != want {
 			t.Errorf("%s: %+v, %v", workflow, n.Gate, err)
 		}
@@ -312,8 +315,8 @@ func TestASignalIsGivenOnce(t *testing.T) {
 	_, _, err = f.Signal(t.Context(), g)
 	f.refused(err, run.ErrSignalConflict)
 	for range 2 { // without a message id
-		if _, replayed, err := f.Signal(t.Context(), run.Signalling{Tenant: "default", RunID: r.ID, Name: "go"}); err != nil ||
-			replayed {
+		_, replayed, err := f.Signal(t.Context(), run.Signalling{Tenant: "default", RunID: r.ID, Name: "go"})
+		if err != nil || replayed {
 			t.Error(replayed, err)
 		}
 	}
@@ -329,7 +332,8 @@ func TestASignalIsGivenOnce(t *testing.T) {
 		{Name: "go", MessageID: "a\x00"},
 	} {
 		bad.Tenant, bad.RunID = "default", r.ID
-		if _, _, err := f.Signal(t.Context(), bad); !errors.Is(err, run.ErrSignal) && !errors.Is(err, ident.ErrInvalid) {
+		_, _, err := f.Signal(t.Context(), bad)
+		if !errors.Is(err, run.ErrSignal) && !errors.Is(err, ident.ErrInvalid) {
 			t.Errorf("%.20s %.20s: %v", bad.Name, bad.Body, err)
 		}
 	}
@@ -408,7 +412,8 @@ func TestARunIsForked(t *testing.T) {
 		string(got.Run.Input) != `{"deep":false,"path":"p"}` {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if all, err := f.Steps(t.Context(), "default", got.Run.ID, 0, 10); err != nil || len(all) != 1 || all[0].Path != "a" {
+	all, err := f.Steps(t.Context(), "default", got.Run.ID, 0, 10)
+	if err != nil || len(all) != 1 || all[0].Path != "a" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	if all, err := f.Steps(t.Context(), "default", r.ID, 0, 10); err != nil || len(all) != 2 {
@@ -463,7 +468,8 @@ func TestListsAreFiltered(t *testing.T) {
 		f.refused(err, run.ErrFilter)
 	}
 	all, err := f.List(t.Context(), run.Filter{
-		Tenant: "default", Limit: 10, Statuses: []run.Status{run.Failed, run.Failed}, Workflows: []string{"three", "three"},
+		Tenant: "default", Limit: 10, Statuses: []run.Status{run.Failed, run.Failed},
+		Workflows: []string{"three", "three"},
 	})
 	if err != nil || len(all) != 1 || all[0].ID != r.ID {
 		t.Errorf("%+v, %v", all, err)

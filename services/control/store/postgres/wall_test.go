@@ -302,7 +302,8 @@ func ran(t *testing.T, s *postgres.Store, ctx context.Context, tenant string) ru
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Tell(ctx, run.Telling{Tenant: tenant, RunID: n.ID, Signal: records.Signal{Name: "s"}}); err != nil {
+	told := run.Telling{Tenant: tenant, RunID: n.ID, Signal: records.Signal{Name: "s"}}
+	if _, _, err := s.Tell(ctx, told); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.SetSchedules(ctx, tenant, "w", []run.Schedule{{Cron: "@daily"}}, func(int, time.Time) time.Time {
