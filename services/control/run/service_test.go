@@ -116,7 +116,7 @@ func TestWhatIsNoInputIsRefused(t *testing.T) {
 	for input, want := range map[string]error{
 		`{"path": 1}`: workflow.ErrInput, `{}`: workflow.ErrInput, "": workflow.ErrInput,
 		`{"path": "p"`: workflow.ErrInput,
-		"\"\xff\"": workflow.ErrInput, `{"path": "` + strings.Repeat("x", run.MaxInput) + `"}`: run.ErrInputTooLarge,
+		"\"\xff\"":     workflow.ErrInput, `{"path": "` + strings.Repeat("x", run.MaxInput) + `"}`: run.ErrInputTooLarge,
 	} {
 		_, err := f.Start(t.Context(), run.Input{Workflow: "three", Input: json.RawMessage(input)})
 		f.refused(err, want)
