@@ -113,10 +113,10 @@ func TestARunIsAdmittedWithItsDefaults(t *testing.T) {
 
 func TestWhatIsNoInputIsRefused(t *testing.T) {
 	f := start(t)
+	large := `{"path": "` + strings.Repeat("x", run.MaxInput) + `"}`
 	for input, want := range map[string]error{
 		`{"path": 1}`: workflow.ErrInput, `{}`: workflow.ErrInput, "": workflow.ErrInput,
-		`{"path": "p"`: workflow.ErrInput,
-		"\"\xff\"":     workflow.ErrInput, `{"path": "` + strings.Repeat("x", run.MaxInput) + `"}`: run.ErrInputTooLarge,
+		`{"path": "p"`: workflow.ErrInput, "\"\xff\"": workflow.ErrInput, large: run.ErrInputTooLarge,
 	} {
 		_, err := f.Start(t.Context(), run.Input{Workflow: "three", Input: json.RawMessage(input)})
 		f.refused(err, want)
