@@ -10,8 +10,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/cli"
 	"github.com/pawl-dev/pawl/internal/plural"
+	"github.com/pawl-dev/pawl/services/control/project"
 	"github.com/pawl-dev/pawl/services/control/workflow"
-	"github.com/pawl-dev/pawl/services/control/workflow/check"
 	"github.com/pawl-dev/pawl/services/control/workflow/graph"
 	"github.com/pawl-dev/pawl/services/control/workflow/schema"
 )
@@ -31,7 +31,7 @@ func checkCommand() *cobra.Command {
 			"plane runs.",
 		Example: "control check\ncontrol check examples/release",
 		RunE: func(c *cobra.Command, args []string) error {
-			p, err := check.Load(append(args, ".")[0])
+			p, err := project.Load(append(args, ".")[0])
 			if err != nil {
 				return err
 			}

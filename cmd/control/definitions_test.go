@@ -10,8 +10,8 @@ import (
 	"github.com/pawl-dev/pawl/internal/cli"
 )
 
-// project writes files of a project, each by its path, and returns its directory.
-func project(t *testing.T, files map[string]string) string {
+// projectDir writes files of a project, each by its path, and returns its directory.
+func projectDir(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, content := range files {
@@ -29,7 +29,7 @@ func project(t *testing.T, files map[string]string) string {
 const helper = "---\nmodel: offline/shell\ntenants: [a]\n---\n"
 
 func TestCheck(t *testing.T) {
-	good := project(t, map[string]string{
+	good := projectDir(t, map[string]string{
 		"agents/helper.md":     helper,
 		"tools/resize.yaml":    "description: Resizes.\ncommand: resize\n",
 		"workflows/one.yaml":   "tenants: [a]\nagent: helper\nsteps: [{prompt: x}, {call: resize}, {workflow: two}]\n",
@@ -41,7 +41,7 @@ func TestCheck(t *testing.T) {
 	if err != nil || out != "1 agent and 2 workflows are good\n" {
 		t.Errorf("%q, %v", out, err)
 	}
-	bad := project(t, map[string]string{
+	bad := projectDir(t, map[string]string{
 		"agents/helper.md":   helper,
 		"workflows/one.yaml": "agent: helpr\nsteps: [{prompt: hello}, {call: resize}, {workflow: three}]\n",
 		"workflows/two.yaml": "agent: helper\nsteps:\n  - log: ${{ nothing }}\n",
@@ -65,7 +65,7 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%d problems:\n%s", n, said)
 	}
 	// A broken agent is told, and not that workflows name it.
-	broken := project(t, map[string]string{
+	broken := projectDir(t, map[string]string{
 		"agents/helper.md":   "---\nmodle: x\n---\n",
 		"workflows/one.yaml": "agent: helper\nsteps: [{prompt: hello}, {sleep: x}]\n",
 	})
@@ -80,7 +80,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestGraph(t *testing.T) {
-	dir := project(t, map[string]string{"workflows/one.yaml": "steps: [{log: x}]\n"})
+	dir := projectDir(t, map[string]string{"workflows/one.yaml": "steps: [{log: x}]\n"})
 	out, _, err := invoke(t, "graph", "one", "--dir", dir)
 	if err != nil || !strings.HasPrefix(out, "flowchart TD\n    start([\"one\"])\n") {
 		t.Errorf("%q, %v", out, err)
@@ -102,7 +102,7 @@ func TestSchemasOfStrangers(t *testing.T) {
 	if err != nil || len(good) < 10 {
 		t.Fatalf("%v, %v", good, err)
 	}
-	bad := project(t, map[string]string{
+	bad := projectDir(t, map[string]string{
 		"key.yaml":    "steps: [{log: x, levl: info}]\n",
 		"word.yaml":   "steps: [{approve: x, on_timeout: later}]\n",
 		"kind.yaml":   "steps: [{shel: make}]\n",
@@ -112,12 +112,12 @@ func TestSchemasOfStrangers(t *testing.T) {
 		"two.yaml":    "steps: [{log: x, fail: y}]\n",
 	})
 	refuses(t, dir, "workflow", good, bad)
-	agents := project(t, map[string]string{
+	agents := projectDir(t, map[string]string{
 		"a.md": "---\nmodel: [a/b, c/d]\ntools: [bash]\ncompaction: off\nlimits: {turns: 3}\n---\nBe kind.\n",
 		"b.md": "---\nmodel: offline/shell\nsandbox: {executor: {labels: {gpu: a100}}}\nenv: {A: b}\n---\n",
 	})
 	refuses(t, dir, "agent", []string{filepath.Join(agents, "a.md"), filepath.Join(agents, "b.md")},
-		project(t, map[string]string{
+		projectDir(t, map[string]string{
 			"key.md": "---\nmodel: a/b\ntool: [bash]\n---\n", "none.md": "---\ntools: []\n---\n",
 			"word.md": "---\nmodel: a/b\nexpose: [ftp]\n---\n",
 		}))

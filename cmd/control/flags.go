@@ -69,7 +69,8 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.origins, "origin", nil,
 		"`ORIGIN`: browser origin, beside the server's own, whose pages may call; may be repeated")
 	f.StringVar(&o.agents, "agents", "./agents",
-		"`DIR`: agent definitions; may be absent unless it is given; SIGHUP reads it again")
+		"`DIR`: agent definitions, with tools/, workflows/ and so on beside it; may be absent unless it is given; "+
+			"SIGHUP reads all again")
 	f.StringVar(&o.providers, "providers", "./providers.yaml",
 		"`FILE`: configures model providers; may be absent unless it is given")
 	f.StringSliceVar(&o.webFetch, "web-fetch-host", nil,

@@ -28,6 +28,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/project"
 	"github.com/pawl-dev/pawl/services/executor"
 )
 
@@ -115,13 +116,14 @@ func (o *options) config(log *slog.Logger) (control.Config, error) {
 		return cfg, err
 	}
 	cfg.Models = models
-	load := agent.Load
-	if o.agentsLater {
-		load = agent.LoadIfThere
-	}
-	if cfg.Agents, err = load(o.agents, os.LookupEnv, unlessKey(models.Check), agent.Shell()); err != nil {
+	p, err := project.Open(project.Files{
+		Agents: o.agents, AgentsLater: o.agentsLater, Lookup: os.LookupEnv, Check: unlessKey(models.Check),
+		Builtin: []agent.Definition{agent.Shell()},
+	})
+	if err != nil {
 		return cfg, err
 	}
+	cfg.Agents, cfg.Workflows = p.Agents, p.Workflows
 	for _, d := range cfg.Agents.All() {
 		if err := models.Check(d.Model); err != nil {
 			log.Warn("prompts of an agent will fail", "agent", d.Name, "error", err)

@@ -77,10 +77,10 @@ func agentsCommand(o *connection) *cobra.Command {
 			field{"skills", strings.Join(a.GetSkills(), ", ")}, field{"plugins", strings.Join(plugins, ", ")},
 			field{"expose", strings.Join(a.GetExpose(), ", ")}, field{"digest", a.GetDigest()})
 	}
-	reload := o.calls("reload", "Read the agent files again", o.reload)
-	reload.Long = "Read the agent files again, at the replica that answers; SIGHUP does the same. A file that is " +
-		"broken is named, and its agent keeps its last good definition. Submissions under way keep the definition " +
-		"that they began with."
+	reload := o.calls("reload", "Read the files of agents and workflows again", o.reload)
+	reload.Long = "Read the files of agents and workflows again, at the replica that answers; SIGHUP does the same. " +
+		"A file that is broken is named, and its agent, or workflow, keeps its last good definition. Submissions and " +
+		"runs under way keep the definition that they began with."
 	return o.group(&cobra.Command{
 		Use: "agents", Short: "List agents, and load their files again",
 		Example: "control agents list\ncontrol agents get reviewer -o json\ncontrol agents reload",
@@ -95,14 +95,14 @@ func (o *connection) reload(c *cobra.Command, conn *grpc.ClientConn, _ []string)
 	if err != nil {
 		return err
 	}
-	err = o.show(c, res, field{"added", strings.Join(res.GetAdded(), ", ")},
-		field{"changed", strings.Join(res.GetChanged(), ", ")}, field{"removed", strings.Join(res.GetRemoved(), ", ")})
+	runs := res.GetWorkflows()
+	fields := slices.Concat(changes("", res), changes("workflows ", runs))
+	err = o.show(c, res, fields...)
 	for _, p := range res.GetProblems() {
-		kept := "it cannot be used"
-		if p.GetKept() {
-			kept = "what was there before stays in force"
-		}
-		fmt.Fprintf(c.ErrOrStderr(), "%s (%s)\n", cli.Visible(p.GetMessage()), kept)
+		broken(c, p)
+	}
+	for _, p := range runs.GetProblems() {
+		broken(c, p)
 	}
 	for _, w := range res.GetWarnings() {
 		of := "a plugin"
@@ -111,13 +111,45 @@ func (o *connection) reload(c *cobra.Command, conn *grpc.ClientConn, _ []string)
 		}
 		fmt.Fprintf(c.ErrOrStderr(), "warning: %s: %s\n", cli.Visible(of), cli.Visible(w.GetMessage()))
 	}
-	if err == nil && len(res.GetProblems()) > 0 {
+	for _, w := range runs.GetWarnings() {
+		fmt.Fprintf(c.ErrOrStderr(), "warning: workflow %s: %s\n", cli.Visible(w.GetWorkflow()),
+			cli.Visible(w.GetMessage()))
+	}
+	if err == nil && len(res.GetProblems())+len(runs.GetProblems()) > 0 {
 		err = errBroken
 	}
-	if err == nil && o.output != "json" && len(res.GetAdded())+len(res.GetChanged())+len(res.GetRemoved()) == 0 {
+	if nothing := !slices.ContainsFunc(fields, func(f field) bool { return f.value != "" }); err == nil && nothing &&
+		o.output != "json" {
 		fmt.Fprintln(c.ErrOrStderr(), "nothing has changed")
 	}
 	return err
+}
+
+// changes are what a reload has changed of one kind of definitions, each field named with a prefix.
+func changes(prefix string, of interface {
+	GetAdded() []string
+	GetChanged() []string
+	GetRemoved() []string
+},
+) []field {
+	return []field{
+		{prefix + "added", strings.Join(of.GetAdded(), ", ")},
+		{prefix + "changed", strings.Join(of.GetChanged(), ", ")},
+		{prefix + "removed", strings.Join(of.GetRemoved(), ", ")},
+	}
+}
+
+// broken tells of a file that a reload could not take over.
+func broken(c *cobra.Command, p interface {
+	GetMessage() string
+	GetKept() bool
+},
+) {
+	kept := "it cannot be used"
+	if p.GetKept() {
+		kept = "what was there before stays in force"
+	}
+	fmt.Fprintf(c.ErrOrStderr(), "%s (%s)\n", cli.Visible(p.GetMessage()), kept)
 }
 
 func executorsCommand(o *connection) *cobra.Command {

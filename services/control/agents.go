@@ -2,43 +2,51 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/loop"
-	"github.com/pawl-dev/pawl/services/control/store"
-	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
-// agents is the catalogue, which logs what a reload has changed.
+// agents is the catalogues, which log what a reload has changed.
 type agents struct {
 	*agent.Catalogue
-	models  loop.Models
-	tenants tenancy.Store
-	log     *slog.Logger
+	workflows *workflow.Catalogue
+	models    loop.Models
+	tenants   tenancy.Store
+	log       *slog.Logger
 }
 
-// Reload implements api.Agents.
-func (a agents) Reload() agent.Change {
-	c := a.Catalogue.Reload()
-	a.log.Info("agents reloaded", "added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems",
-		len(c.Problems))
-	for _, p := range c.Problems {
+// Reload implements api.Reloader. Workflows are read after the agents that they name.
+func (a agents) Reload() (ofAgents, ofWorkflows catalogue.Change) {
+	ofAgents = a.Catalogue.Reload()
+	a.log.Info("agents reloaded", changed(ofAgents)...)
+	for _, p := range ofAgents.Problems {
 		a.log.Error("an agent's file cannot be used", "agent", p.Name, "kept", p.Kept, "error", p.Err)
 	}
 	a.partless()
-	c.Warnings = slices.Concat(c.Warnings, a.modelless(), a.searchless(), a.tenantless(), a.impatient())
-	return c
+	ofWorkflows = a.workflows.Reload()
+	a.log.Info("workflows reloaded", changed(ofWorkflows)...)
+	for _, p := range ofWorkflows.Problems {
+		a.log.Error("a workflow's file cannot be used", "workflow", p.Name, "kept", p.Kept, "error", p.Err)
+	}
+	foreign, others := a.tenantless()
+	ofAgents.Warnings = slices.Concat(ofAgents.Warnings, a.modelless(), a.searchless(), foreign, a.impatient())
+	ofWorkflows.Warnings = append(ofWorkflows.Warnings, others...)
+	return ofAgents, ofWorkflows
+}
+
+func changed(c catalogue.Change) []any {
+	return []any{"added", c.Added, "changed", c.Changed, "removed", c.Removed, "problems", len(c.Problems)}
 }
 
 // partless logs what of plugins cannot be used.
@@ -107,31 +115,63 @@ func (a agents) impatient() (all []agent.Warning) {
 // warnLimit bounds the time in which the database says which tenants there are.
 const warnLimit = 5 * time.Second
 
-// tenantless tells of agents for tenants that there are not. These may be made later: then they have the agents at
-// once.
-func (a agents) tenantless() (all []agent.Warning) {
-	named := slices.DeleteFunc(a.All(), func(d agent.Definition) bool { return len(d.Tenants) == 0 })
-	if len(named) == 0 {
-		return nil
+// tenantless tells of agents and workflows for tenants that there are not. These may be made later: then they have them
+// at once.
+func (a agents) tenantless() (ofAgents, ofWorkflows []catalogue.Warning) {
+	named := map[string][]string{} // tenants by agent
+	runs := map[string][]string{}  // and by workflow
+	for _, d := range a.All() {
+		named[d.Name] = d.Tenants
+	}
+	for _, d := range a.workflows.All() {
+		runs[d.Name] = d.Tenants
+	}
+	everyone := func(_ string, tenants []string) bool { return len(tenants) == 0 }
+	maps.DeleteFunc(named, everyone)
+	maps.DeleteFunc(runs, everyone)
+	if len(named)+len(runs) == 0 {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), warnLimit)
 	defer cancel()
 	there, err := a.tenants.ListTenants(ctx)
 	if err != nil {
-		a.log.Warn("whether there are the tenants that agents name could not be found out", "error", err)
-		return nil
+		a.log.Warn("whether there are the tenants that definitions name could not be found out", "error", err)
+		return nil, nil
 	}
-	for _, d := range named {
-		missing := slices.DeleteFunc(d.Tenants, func(name string) bool {
+	for _, s := range strangers(named, there) {
+		a.log.Warn("an agent is for tenants that there are not", "agent", s.name, "tenants", s.tenants)
+		ofAgents = append(ofAgents, s.warning())
+	}
+	for _, s := range strangers(runs, there) {
+		a.log.Warn("a workflow is for tenants that there are not", "workflow", s.name, "tenants", s.tenants)
+		ofWorkflows = append(ofWorkflows, s.warning())
+	}
+	return ofAgents, ofWorkflows
+}
+
+// stranger is a definition for tenants that are not there, or not for long.
+type stranger struct {
+	name    string
+	tenants []string // that are missing
+}
+
+func (s stranger) warning() catalogue.Warning {
+	return catalogue.Warning{
+		Name: s.name, Message: "it is for tenants that there are not: " + strings.Join(s.tenants, ", "),
+	}
+}
+
+// strangers are those of some definitions, of which named has the tenants.
+func strangers(named map[string][]string, there []tenancy.Tenant) (all []stranger) {
+	for _, name := range slices.Sorted(maps.Keys(named)) {
+		missing := slices.DeleteFunc(slices.Clone(named[name]), func(name string) bool {
 			return slices.ContainsFunc(there, func(t tenancy.Tenant) bool {
 				return t.Name == name && t.DeletingAt.IsZero()
 			})
 		})
 		if len(missing) > 0 {
-			a.log.Warn("an agent is for tenants that there are not", "agent", d.Name, "tenants", missing)
-			all = append(all, agent.Warning{
-				Name: d.Name, Message: "it is for tenants that there are not: " + strings.Join(missing, ", "),
-			})
+			all = append(all, stranger{name, missing})
 		}
 	}
 	return all
@@ -150,89 +190,4 @@ func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
 			a.Reload()
 		}
 	}
-}
-
-// pins keeps the definitions that submissions are pinned to: the catalogue has the present ones, the database all
-// that were used.
-type pins struct {
-	catalogue *agent.Catalogue
-	store     store.Definitions
-
-	mu     sync.Mutex           // guards what follows
-	stored map[string]time.Time // when, by digest; within storeAgain
-	old    map[string]agent.Definition
-}
-
-// keptOld is how many definitions that are no longer in the catalogue are kept in memory. Each edit of a file leaves one.
-const keptOld = 64
-
-// storeAgain is how often a definition that is in use is stored: it is what keeps the stored one from being deleted
-// as unused.
-const storeAgain = time.Hour
-
-func newPins(c *agent.Catalogue, s store.Definitions) *pins {
-	return &pins{catalogue: c, store: s, stored: map[string]time.Time{}, old: map[string]agent.Definition{}}
-}
-
-// errDefinitionUnreadable settles submissions that are pinned to a definition that cannot be decoded.
-var errDefinitionUnreadable = errs.New(errs.FailedPrecondition, "DEFINITION_UNREADABLE",
-	"the definition that the prompt is pinned to cannot be read; submit it again to run with the agent's present one")
-
-// PinAgent implements submission.Agents.
-func (p *pins) PinAgent(ctx context.Context, tenant, name string) (submission.Pin, error) {
-	digest, limits, err := p.catalogue.Digest(tenant, name)
-	if err != nil {
-		return submission.Pin{}, err
-	}
-	pin := submission.Pin{Digest: digest, Timeout: limits.Timeout}
-	p.mu.Lock()
-	at, known := p.stored[pin.Digest]
-	p.mu.Unlock()
-	now := time.Now()
-	if known && now.Sub(at) < storeAgain {
-		return pin, nil
-	}
-	def, err := p.catalogue.ByDigest(digest)
-	if err != nil {
-		return submission.Pin{}, err
-	}
-	body, err := json.Marshal(def)
-	if err != nil {
-		return submission.Pin{}, fmt.Errorf("encoding agent %s: %w", name, err)
-	}
-	if err := p.store.PutDefinition(ctx, pin.Digest, name, body); err != nil {
-		return submission.Pin{}, fmt.Errorf("pinning agent %s: %w", name, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	maps.DeleteFunc(p.stored, func(_ string, at time.Time) bool { return now.Sub(at) >= storeAgain })
-	p.stored[pin.Digest] = now
-	return pin, nil
-}
-
-// Definition implements loop.Definitions.
-func (p *pins) Definition(ctx context.Context, digest string) (agent.Definition, error) {
-	if def, err := p.catalogue.ByDigest(digest); err == nil {
-		return def, nil
-	}
-	p.mu.Lock()
-	def, ok := p.old[digest]
-	p.mu.Unlock()
-	if ok {
-		return def, nil
-	}
-	body, err := p.store.GetDefinition(ctx, digest)
-	if err != nil {
-		return agent.Definition{}, err
-	}
-	if err := json.Unmarshal(body, &def); err != nil {
-		return agent.Definition{}, fmt.Errorf("%w: %w", errDefinitionUnreadable, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.old) >= keptOld {
-		clear(p.old) // those that are in use are read again
-	}
-	p.old[digest] = def
-	return def, nil
 }

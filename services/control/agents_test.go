@@ -19,6 +19,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // definitions counts what is stored.
@@ -90,6 +91,16 @@ func TestUnreadableDefinitionHasAReason(t *testing.T) {
 	}
 }
 
+// none is a project without workflows.
+func none(t *testing.T) *workflow.Catalogue {
+	t.Helper()
+	c, err := workflow.Load("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // tenants are those of an installation.
 type tenants struct {
 	tenancy.Store
@@ -115,7 +126,7 @@ func TestAgentsForTenantsThatThereAreNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		a := agents{c, nil, tenants{names: []string{"acme"}}, slog.New(slog.NewTextHandler(&log, nil))}
+		a := agents{c, none(t), nil, tenants{names: []string{"acme"}}, slog.New(slog.NewTextHandler(&log, nil))}
 		ctx, end := context.WithCancel(t.Context())
 		end()
 		if err := a.onSignal(ctx, nil); err != nil {
@@ -156,7 +167,7 @@ func TestAReloadWarnsOfModelsThatCannotSearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := agents{c, speaking{}, nil, slog.New(slog.DiscardHandler)}
+	a := agents{c, none(t), speaking{}, nil, slog.New(slog.DiscardHandler)}
 	for _, tt := range []struct {
 		models string
 		search bool
@@ -169,7 +180,7 @@ func TestAReloadWarnsOfModelsThatCannotSearch(t *testing.T) {
 		}}},
 	} {
 		write(tt.models, tt.search)
-		change := a.Reload()
+		change, _ := a.Reload()
 		if len(change.Problems) > 0 || !slices.Equal(change.Warnings, tt.want) {
 			t.Errorf("%s: %+v, %v, want %v", tt.models, change.Problems, change.Warnings, tt.want)
 		}

@@ -50,6 +50,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/wake"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // Config is a control plane's parts. The zero value of every optional field works. It has a field for each setting of
@@ -59,8 +60,10 @@ type Config struct {
 	HTTP   net.Listener // closed by Run; nil serves none
 	GRPC   net.Listener // closed by Run
 	Agents *agent.Catalogue
-	Models loop.Models
-	// Reload makes Agents read its files again at each signal; nil is never.
+	// Workflows are those of the project; nil is none.
+	Workflows *workflow.Catalogue
+	Models    loop.Models
+	// Reload makes Agents, and then Workflows, read their files again at each signal; nil is never.
 	Reload <-chan os.Signal
 	Lookup agent.Lookup // of variables that agents' env refers to
 	// TokenFile is where the operator's token is kept; "" mints none.
@@ -112,6 +115,7 @@ type plane struct {
 	events      *event.Service
 	replicas    *replica.Service
 	fleet       *fleet.Service
+	pinned      workflowPins
 	worker      *lane.Worker
 	loops       *loop.Runner
 	servers     *hub.Hub      // MCP servers that control calls
@@ -138,6 +142,13 @@ type plane struct {
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Workflows == nil {
+		none, err := workflow.Load("", nil)
+		if err != nil {
+			return err
+		}
+		cfg.Workflows = none
 	}
 	p := &plane{Config: cfg}
 	if err := p.assemble(ctx); err != nil {
@@ -179,6 +190,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.fleet = fleet.NewService(p.Store, p.replicas.ID)
 	p.fleet.SharedNone = p.SharedNone
 	pinned := newPins(p.Agents, p.Store)
+	p.pinned = newWorkflowPins(p.Workflows, p.Store)
 	out := &sender{}
 	host := out.files()
 	p.loops = loop.NewRunner(loop.Deps{
@@ -257,7 +269,7 @@ func executorIdentity(ctx context.Context) (auth.Principal, error) {
 	return p, nil
 }
 
-func (p *plane) agents() agents { return agents{p.Agents, p.Models, p.Store, p.Log} }
+func (p *plane) agents() agents { return agents{p.Agents, p.Workflows, p.Models, p.Store, p.Log} }
 
 func (p *plane) authenticator() auth.Guard {
 	if p.Open {

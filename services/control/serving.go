@@ -104,9 +104,9 @@ func (p *plane) newGRPC(hooks rpc.Hooks, more ...grpc.ServerOption) *rpc.Server 
 // api is what the handlers delegate to.
 func (p *plane) api() api.Deps {
 	return api.Deps{
-		Agents: p.agents(), Sessions: p.Store, Submissions: p.Store, Calls: p.Store, Service: p.submissions,
-		Events: p.events,
-		Fleet:  p.Store, Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
+		Agents: p.Agents, Reloader: p.agents(), Sessions: p.Store, Submissions: p.Store, Calls: p.Store,
+		Service: p.submissions, Events: p.events,
+		Fleet: p.Store, Connector: p.links, Files: p.links, Placer: p.fleet, Builtin: p.BuiltinID, Tokens: p.auth,
 		Audit:   p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 		Approvals: approval.NewService(p.Store, p.worker), Models: p.models(),

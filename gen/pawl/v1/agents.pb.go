@@ -400,7 +400,7 @@ func (x *AgentPlugin) GetDigest() string {
 	return ""
 }
 
-// ReloadAgentsRequest asks a replica to read its agent files again.
+// ReloadAgentsRequest asks a replica to read its files again.
 type ReloadAgentsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -447,7 +447,9 @@ type ReloadAgentsResponse struct {
 	Problems []*AgentProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Agents that are in force and of no use as things are: the model cannot be asked, or the tenants are not there. And
 	// parts of plugins that cannot be used.
-	Warnings      []*AgentWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Warnings []*AgentWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	// What has changed of workflows.
+	Workflows     *ReloadedWorkflows `protobuf:"bytes,6,opt,name=workflows,proto3" json:"workflows,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -517,6 +519,211 @@ func (x *ReloadAgentsResponse) GetWarnings() []*AgentWarning {
 	return nil
 }
 
+func (x *ReloadAgentsResponse) GetWorkflows() *ReloadedWorkflows {
+	if x != nil {
+		return x.Workflows
+	}
+	return nil
+}
+
+// ReloadedWorkflows says what a reload has changed of workflows. Names are sorted.
+type ReloadedWorkflows struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Added   []string               `protobuf:"bytes,1,rep,name=added,proto3" json:"added,omitempty"`
+	Changed []string               `protobuf:"bytes,2,rep,name=changed,proto3" json:"changed,omitempty"`
+	Removed []string               `protobuf:"bytes,3,rep,name=removed,proto3" json:"removed,omitempty"`
+	// Files that are broken, by themselves or because an agent, a tool or a workflow that they name is not there any
+	// more. The others are in use.
+	Problems []*WorkflowProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
+	// Workflows that are in force and of no use as things are: the tenants are not there.
+	Warnings      []*WorkflowWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReloadedWorkflows) Reset() {
+	*x = ReloadedWorkflows{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReloadedWorkflows) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReloadedWorkflows) ProtoMessage() {}
+
+func (x *ReloadedWorkflows) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReloadedWorkflows.ProtoReflect.Descriptor instead.
+func (*ReloadedWorkflows) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ReloadedWorkflows) GetAdded() []string {
+	if x != nil {
+		return x.Added
+	}
+	return nil
+}
+
+func (x *ReloadedWorkflows) GetChanged() []string {
+	if x != nil {
+		return x.Changed
+	}
+	return nil
+}
+
+func (x *ReloadedWorkflows) GetRemoved() []string {
+	if x != nil {
+		return x.Removed
+	}
+	return nil
+}
+
+func (x *ReloadedWorkflows) GetProblems() []*WorkflowProblem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+func (x *ReloadedWorkflows) GetWarnings() []*WorkflowWarning {
+	if x != nil {
+		return x.Warnings
+	}
+	return nil
+}
+
+// WorkflowWarning is why a workflow is of no use as things are.
+type WorkflowWarning struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workflow string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// What is missing or wrong, and what to do.
+	Message       string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkflowWarning) Reset() {
+	*x = WorkflowWarning{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkflowWarning) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkflowWarning) ProtoMessage() {}
+
+func (x *WorkflowWarning) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkflowWarning.ProtoReflect.Descriptor instead.
+func (*WorkflowWarning) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *WorkflowWarning) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *WorkflowWarning) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+// WorkflowProblem is a file, or the directory of workflows, that is broken.
+type WorkflowProblem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the workflow that the file defines, empty for the directory.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// What is wrong, one line for each problem: file, line, column, and what would be right.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The workflow keeps an earlier good definition. When false there is none: it cannot be run.
+	Kept          bool `protobuf:"varint,3,opt,name=kept,proto3" json:"kept,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WorkflowProblem) Reset() {
+	*x = WorkflowProblem{}
+	mi := &file_pawl_v1_agents_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WorkflowProblem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WorkflowProblem) ProtoMessage() {}
+
+func (x *WorkflowProblem) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_agents_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WorkflowProblem.ProtoReflect.Descriptor instead.
+func (*WorkflowProblem) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *WorkflowProblem) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *WorkflowProblem) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *WorkflowProblem) GetKept() bool {
+	if x != nil {
+		return x.Kept
+	}
+	return false
+}
+
 // AgentWarning is why an agent is of no use as things are, or what of a plugin cannot be used.
 type AgentWarning struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -530,7 +737,7 @@ type AgentWarning struct {
 
 func (x *AgentWarning) Reset() {
 	*x = AgentWarning{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	mi := &file_pawl_v1_agents_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -542,7 +749,7 @@ func (x *AgentWarning) String() string {
 func (*AgentWarning) ProtoMessage() {}
 
 func (x *AgentWarning) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[8]
+	mi := &file_pawl_v1_agents_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -555,7 +762,7 @@ func (x *AgentWarning) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentWarning.ProtoReflect.Descriptor instead.
 func (*AgentWarning) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{8}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AgentWarning) GetAgent() string {
@@ -588,7 +795,7 @@ type AgentProblem struct {
 
 func (x *AgentProblem) Reset() {
 	*x = AgentProblem{}
-	mi := &file_pawl_v1_agents_proto_msgTypes[9]
+	mi := &file_pawl_v1_agents_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +807,7 @@ func (x *AgentProblem) String() string {
 func (*AgentProblem) ProtoMessage() {}
 
 func (x *AgentProblem) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_agents_proto_msgTypes[9]
+	mi := &file_pawl_v1_agents_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +820,7 @@ func (x *AgentProblem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentProblem.ProtoReflect.Descriptor instead.
 func (*AgentProblem) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{9}
+	return file_pawl_v1_agents_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AgentProblem) GetAgent() string {
@@ -667,13 +874,27 @@ const file_pawl_v1_agents_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x16\n" +
 	"\x06digest\x18\x03 \x01(\tR\x06digest\"\x15\n" +
-	"\x13ReloadAgentsRequest\"\xc6\x01\n" +
+	"\x13ReloadAgentsRequest\"\x80\x02\n" +
 	"\x14ReloadAgentsResponse\x12\x14\n" +
 	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
 	"\achanged\x18\x02 \x03(\tR\achanged\x12\x18\n" +
 	"\aremoved\x18\x03 \x03(\tR\aremoved\x121\n" +
 	"\bproblems\x18\x04 \x03(\v2\x15.pawl.v1.AgentProblemR\bproblems\x121\n" +
-	"\bwarnings\x18\x05 \x03(\v2\x15.pawl.v1.AgentWarningR\bwarnings\">\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x15.pawl.v1.AgentWarningR\bwarnings\x128\n" +
+	"\tworkflows\x18\x06 \x01(\v2\x1a.pawl.v1.ReloadedWorkflowsR\tworkflows\"\xc9\x01\n" +
+	"\x11ReloadedWorkflows\x12\x14\n" +
+	"\x05added\x18\x01 \x03(\tR\x05added\x12\x18\n" +
+	"\achanged\x18\x02 \x03(\tR\achanged\x12\x18\n" +
+	"\aremoved\x18\x03 \x03(\tR\aremoved\x124\n" +
+	"\bproblems\x18\x04 \x03(\v2\x18.pawl.v1.WorkflowProblemR\bproblems\x124\n" +
+	"\bwarnings\x18\x05 \x03(\v2\x18.pawl.v1.WorkflowWarningR\bwarnings\"G\n" +
+	"\x0fWorkflowWarning\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\"[\n" +
+	"\x0fWorkflowProblem\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x12\n" +
+	"\x04kept\x18\x03 \x01(\bR\x04kept\">\n" +
 	"\fAgentWarning\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\"R\n" +
@@ -700,7 +921,7 @@ func file_pawl_v1_agents_proto_rawDescGZIP() []byte {
 	return file_pawl_v1_agents_proto_rawDescData
 }
 
-var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_pawl_v1_agents_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_pawl_v1_agents_proto_goTypes = []any{
 	(*ListAgentsRequest)(nil),    // 0: pawl.v1.ListAgentsRequest
 	(*ListAgentsResponse)(nil),   // 1: pawl.v1.ListAgentsResponse
@@ -710,26 +931,32 @@ var file_pawl_v1_agents_proto_goTypes = []any{
 	(*AgentPlugin)(nil),          // 5: pawl.v1.AgentPlugin
 	(*ReloadAgentsRequest)(nil),  // 6: pawl.v1.ReloadAgentsRequest
 	(*ReloadAgentsResponse)(nil), // 7: pawl.v1.ReloadAgentsResponse
-	(*AgentWarning)(nil),         // 8: pawl.v1.AgentWarning
-	(*AgentProblem)(nil),         // 9: pawl.v1.AgentProblem
+	(*ReloadedWorkflows)(nil),    // 8: pawl.v1.ReloadedWorkflows
+	(*WorkflowWarning)(nil),      // 9: pawl.v1.WorkflowWarning
+	(*WorkflowProblem)(nil),      // 10: pawl.v1.WorkflowProblem
+	(*AgentWarning)(nil),         // 11: pawl.v1.AgentWarning
+	(*AgentProblem)(nil),         // 12: pawl.v1.AgentProblem
 }
 var file_pawl_v1_agents_proto_depIdxs = []int32{
-	4, // 0: pawl.v1.ListAgentsResponse.agents:type_name -> pawl.v1.Agent
-	4, // 1: pawl.v1.GetAgentResponse.agent:type_name -> pawl.v1.Agent
-	5, // 2: pawl.v1.Agent.plugins:type_name -> pawl.v1.AgentPlugin
-	9, // 3: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
-	8, // 4: pawl.v1.ReloadAgentsResponse.warnings:type_name -> pawl.v1.AgentWarning
-	0, // 5: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
-	2, // 6: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
-	6, // 7: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
-	1, // 8: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
-	3, // 9: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
-	7, // 10: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
-	8, // [8:11] is the sub-list for method output_type
-	5, // [5:8] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	4,  // 0: pawl.v1.ListAgentsResponse.agents:type_name -> pawl.v1.Agent
+	4,  // 1: pawl.v1.GetAgentResponse.agent:type_name -> pawl.v1.Agent
+	5,  // 2: pawl.v1.Agent.plugins:type_name -> pawl.v1.AgentPlugin
+	12, // 3: pawl.v1.ReloadAgentsResponse.problems:type_name -> pawl.v1.AgentProblem
+	11, // 4: pawl.v1.ReloadAgentsResponse.warnings:type_name -> pawl.v1.AgentWarning
+	8,  // 5: pawl.v1.ReloadAgentsResponse.workflows:type_name -> pawl.v1.ReloadedWorkflows
+	10, // 6: pawl.v1.ReloadedWorkflows.problems:type_name -> pawl.v1.WorkflowProblem
+	9,  // 7: pawl.v1.ReloadedWorkflows.warnings:type_name -> pawl.v1.WorkflowWarning
+	0,  // 8: pawl.v1.AgentService.ListAgents:input_type -> pawl.v1.ListAgentsRequest
+	2,  // 9: pawl.v1.AgentService.GetAgent:input_type -> pawl.v1.GetAgentRequest
+	6,  // 10: pawl.v1.AgentService.ReloadAgents:input_type -> pawl.v1.ReloadAgentsRequest
+	1,  // 11: pawl.v1.AgentService.ListAgents:output_type -> pawl.v1.ListAgentsResponse
+	3,  // 12: pawl.v1.AgentService.GetAgent:output_type -> pawl.v1.GetAgentResponse
+	7,  // 13: pawl.v1.AgentService.ReloadAgents:output_type -> pawl.v1.ReloadAgentsResponse
+	11, // [11:14] is the sub-list for method output_type
+	8,  // [8:11] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_agents_proto_init() }
@@ -743,7 +970,7 @@ func file_pawl_v1_agents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_agents_proto_rawDesc), len(file_pawl_v1_agents_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   10,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

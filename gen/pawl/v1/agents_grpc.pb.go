@@ -34,9 +34,10 @@ type AgentServiceClient interface {
 	ListAgents(ctx context.Context, in *ListAgentsRequest, opts ...grpc.CallOption) (*ListAgentsResponse, error)
 	// GetAgent reads one agent. It fails with NOT_FOUND, reason AGENT_NOT_FOUND.
 	GetAgent(ctx context.Context, in *GetAgentRequest, opts ...grpc.CallOption) (*GetAgentResponse, error)
-	// ReloadAgents reads the agent files again, at the replica that answers: each replica has its own files. The response
-	// names each file that is broken; its agent keeps its last good definition. An agent whose file is gone takes no new
-	// prompts. Submissions that were admitted keep their definition. Only operators may call this.
+	// ReloadAgents reads the files of agents and then those of workflows again, at the replica that answers: each replica
+	// has its own files. The response names each file that is broken; its agent, or workflow, keeps its last good
+	// definition. An agent whose file is gone takes no new prompts, and a workflow no new runs. Submissions and runs that
+	// were admitted keep their definition. Only operators may call this.
 	ReloadAgents(ctx context.Context, in *ReloadAgentsRequest, opts ...grpc.CallOption) (*ReloadAgentsResponse, error)
 }
 
@@ -88,9 +89,10 @@ type AgentServiceServer interface {
 	ListAgents(context.Context, *ListAgentsRequest) (*ListAgentsResponse, error)
 	// GetAgent reads one agent. It fails with NOT_FOUND, reason AGENT_NOT_FOUND.
 	GetAgent(context.Context, *GetAgentRequest) (*GetAgentResponse, error)
-	// ReloadAgents reads the agent files again, at the replica that answers: each replica has its own files. The response
-	// names each file that is broken; its agent keeps its last good definition. An agent whose file is gone takes no new
-	// prompts. Submissions that were admitted keep their definition. Only operators may call this.
+	// ReloadAgents reads the files of agents and then those of workflows again, at the replica that answers: each replica
+	// has its own files. The response names each file that is broken; its agent, or workflow, keeps its last good
+	// definition. An agent whose file is gone takes no new prompts, and a workflow no new runs. Submissions and runs that
+	// were admitted keep their definition. Only operators may call this.
 	ReloadAgents(context.Context, *ReloadAgentsRequest) (*ReloadAgentsResponse, error)
 	mustEmbedUnimplementedAgentServiceServer()
 }

@@ -7,6 +7,7 @@ import (
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 )
 
 type agents struct {
@@ -50,7 +51,7 @@ func (a *agents) ReloadAgents(
 	if err := may(ctx, auth.ReloadAgents, auth.Resource{}); err != nil {
 		return nil, err
 	}
-	change := a.deps.Agents.Reload()
+	change, workflows := a.deps.Reloader.Reload()
 	out := &pawlv1.ReloadAgentsResponse{Added: change.Added, Changed: change.Changed, Removed: change.Removed}
 	for _, p := range change.Problems {
 		out.Problems = append(out.Problems, &pawlv1.AgentProblem{
@@ -60,7 +61,23 @@ func (a *agents) ReloadAgents(
 	for _, w := range change.Warnings {
 		out.Warnings = append(out.Warnings, &pawlv1.AgentWarning{Agent: clean(w.Name), Message: clean(w.Message)})
 	}
+	out.Workflows = encodeReloaded(workflows)
 	return out, nil
+}
+
+func encodeReloaded(c catalogue.Change) *pawlv1.ReloadedWorkflows {
+	out := &pawlv1.ReloadedWorkflows{Added: c.Added, Changed: c.Changed, Removed: c.Removed}
+	for _, p := range c.Problems {
+		out.Problems = append(out.Problems, &pawlv1.WorkflowProblem{
+			Workflow: clean(p.Name), Message: clean(p.Err.Error()), Kept: p.Kept,
+		})
+	}
+	for _, w := range c.Warnings {
+		out.Warnings = append(out.Warnings, &pawlv1.WorkflowWarning{
+			Workflow: clean(w.Name), Message: clean(w.Message),
+		})
+	}
+	return out
 }
 
 func encodeAgent(d agent.Definition) *pawlv1.Agent {

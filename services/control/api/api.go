@@ -26,6 +26,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/approval"
 	"github.com/pawl-dev/pawl/services/control/audit"
 	"github.com/pawl-dev/pawl/services/control/auth"
+	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/deletion"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
@@ -40,7 +41,11 @@ type Agents interface {
 	Get(tenant, name string) (agent.Definition, error)
 	Names(tenant string) []string
 	List(tenant string) []agent.Definition
-	Reload() agent.Change
+}
+
+// Reloader reads the files of agents again, and then those of workflows.
+type Reloader interface {
+	Reload() (ofAgents, ofWorkflows catalogue.Change)
 }
 
 // Submissions lists what a session accepted.
@@ -72,6 +77,7 @@ type Placer interface {
 // Deps are what the handlers delegate to, with a field for each.
 type Deps struct {
 	Agents      Agents
+	Reloader    Reloader
 	Sessions    session.Store
 	Submissions Submissions
 	Calls       Calls

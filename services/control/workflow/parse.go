@@ -19,6 +19,8 @@ type Surrounding struct {
 	// Tool says whether there is a tool; nil does not check.
 	Tool  func(name string) bool
 	Tools []string // for errors
+	// Variable says whether a variable of control is set; nil does not check.
+	Variable func(name string) bool
 	// Secret says whether a secret is set; nil does not check.
 	Secret func(name string) bool
 	// Child finds a workflow; nil does not check, as a nil Child does not: what the workflow results in is of any type
@@ -99,6 +101,7 @@ func (r *reader) definition(root *yaml.Node) {
 		return slices.Index(surfaces, a) - slices.Index(surfaces, b)
 	})
 	r.visible(root)
+	r.set(root)
 	main := d.Scope.List()
 	if _, v := document.Find(root, "steps"); v != nil {
 		d.Steps = r.list(v, main, nil)
@@ -112,6 +115,19 @@ func (r *reader) definition(root *yaml.Node) {
 	}
 	if _, v := document.Find(root, "output"); v != nil {
 		d.Output = r.value(v, main)
+	}
+}
+
+// set checks that the variables which expressions may read are there.
+func (r *reader) set(root *yaml.Node) {
+	_, v := document.Find(root, "env")
+	if v == nil || r.surrounding.Variable == nil {
+		return
+	}
+	for _, item := range v.Content {
+		if name := item.Value; slices.Contains(r.def.Env, name) && !r.surrounding.Variable(name) {
+			r.at(item, "variable %s is not set in the environment of control", name)
+		}
 	}
 }
 

@@ -1,0 +1,109 @@
+// Package project reads the definitions of a project, agents and workflows, each checked against the other.
+//
+//	agents/, tools/, mcp/, skills/, plugins/ ──▶ agent.Catalogue ──┐
+//	workflows/ ────────────────────────────────────────────────────┴──▶ workflow.Catalogue
+//
+// A control plane opens the project that it serves. What it makes of it is told without one, too.
+package project
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/workflow"
+)
+
+// ErrEmpty is a directory that is no project.
+var ErrEmpty = errs.New(errs.NotFound, "PROJECT_EMPTY", "there is neither agents/ nor workflows/")
+
+// Names of a project's directories.
+const (
+	agents    = "agents"
+	workflows = "workflows"
+)
+
+// Project is the definitions of a directory. A Reload of Workflows checks them against the agents that are in force
+// then.
+type Project struct {
+	Agents    *agent.Catalogue
+	Workflows *workflow.Catalogue
+}
+
+// Files are those of a project, and what they are checked against.
+type Files struct {
+	Agents      string // the directory of agents; other parts of the project are beside it. "" is none
+	AgentsLater bool   // it need not be there yet
+	// Lookup finds variables that definitions refer to; they must be set. Nil does not check.
+	Lookup  agent.Lookup
+	Check   agent.CheckModel // must not refuse a model; nil refuses none
+	Builtin []agent.Definition
+}
+
+// Open reads a project. The directory of workflows is beside that of agents, and need not be there yet. The error has
+// every problem of every file, one line each. While agents have problems, it does not tell which of them workflows name
+// wrongly.
+func Open(f Files) (*Project, error) {
+	load := agent.Load
+	if f.AgentsLater {
+		load = agent.LoadIfThere
+	}
+	p := &Project{}
+	var broken, err error
+	p.Agents, broken = load(f.Agents, f.Lookup, f.Check, f.Builtin...)
+	dir := ""
+	if f.Agents != "" {
+		dir = filepath.Join(f.Agents, "..", workflows)
+	}
+	p.Workflows, err = workflow.LoadIfThere(dir, func() workflow.Surrounding { return p.surrounding(f.Lookup) })
+	if err := errors.Join(broken, err); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Load reads agents/, with what is beside it, and workflows/ in dir, as Open does. Either may be absent. Variables that
+// definitions refer to need not be set, and models need not be known: these depend on where a control plane runs.
+func Load(dir string) (*Project, error) {
+	there := 0
+	for _, name := range []string{agents, workflows} {
+		switch _, err := os.Stat(filepath.Join(dir, name)); {
+		case err == nil:
+			there++
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("looking for definitions: %w", err)
+		}
+	}
+	if there == 0 {
+		return nil, ErrEmpty.With("there is neither %s nor %s: name the directory of a project",
+			filepath.Join(dir, agents), filepath.Join(dir, workflows))
+	}
+	return Open(Files{
+		Agents: filepath.Join(dir, agents), AgentsLater: true, Builtin: []agent.Definition{agent.Shell()},
+	})
+}
+
+// surrounding is what workflows may name.
+func (p *Project) surrounding(lookup agent.Lookup) (s workflow.Surrounding) {
+	if p.Agents != nil {
+		tenants := map[string][]string{}
+		for _, d := range p.Agents.All() {
+			tenants[d.Name] = d.Tenants
+			s.Agents = append(s.Agents, d.Name)
+		}
+		s.Agent = func(name string) ([]string, bool) {
+			of, ok := tenants[name]
+			return of, ok
+		}
+		s.Tool, s.Tools = p.Agents.HasTool, p.Agents.Tools()
+	}
+	if lookup != nil {
+		s.Variable = func(name string) bool { _, set := lookup(name); return set }
+		s.Secret = s.Variable
+	}
+	return s
+}

@@ -1,0 +1,110 @@
+package project
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// files writes those of a project, and removes those that are empty.
+func files(t *testing.T, dir string, all map[string]string) {
+	t.Helper()
+	for name, text := range all {
+		path := filepath.Join(dir, name)
+		if text == "" {
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func lookup(name string) (string, bool) { return "set", name == "THERE" }
+
+const helper = "---\nmodel: offline/shell\n---\n"
+
+// Agents and workflows are checked against each other whenever they are read.
+func TestReloadFindsWhatAgentsHaveBroken(t *testing.T) {
+	dir := t.TempDir()
+	files(t, dir, map[string]string{
+		"agents/helper.md": helper, "agents/other.md": helper, "tools/resize.yaml": "description: R.\ncommand: r\n",
+		"workflows/a.yaml": "agent: helper\nsteps: [{prompt: x}]\n",
+		"workflows/b.yaml": "steps:\n- call: resize\n",
+	})
+	p, err := Open(Files{Agents: filepath.Join(dir, "agents"), Lookup: lookup})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files(t, dir, map[string]string{"agents/helper.md": "", "tools/resize.yaml": ""})
+	if change := p.Agents.Reload(); len(change.Problems) > 0 {
+		t.Fatalf("%+v", change)
+	}
+	change := p.Workflows.Reload()
+	said := []string{}
+	for _, p := range change.Problems {
+		if !p.Kept {
+			t.Errorf("%s is out of force", p.Name)
+		}
+		said = append(said, strings.TrimPrefix(p.Err.Error(), dir+"/workflows/"))
+	}
+	if len(said) != 2 || said[0] != "a.yaml:1:8: there is no agent helper; there are other" ||
+		!strings.HasPrefix(said[1], "b.yaml:2:9: there is no tool resize") {
+		t.Errorf("%q", said)
+	}
+	files(t, dir, map[string]string{"agents/helper.md": helper, "workflows/b.yaml": ""})
+	p.Agents.Reload()
+	if change = p.Workflows.Reload(); len(change.Problems) > 0 || !reflect.DeepEqual(change.Removed, []string{"b"}) {
+		t.Errorf("%+v", change)
+	}
+}
+
+// A project need not have workflows, and may have them later. What is wrong with its files is told in one go.
+func TestOpen(t *testing.T) {
+	dir := t.TempDir()
+	at := Files{Agents: filepath.Join(dir, "agents"), Lookup: lookup}
+	if _, err := Open(at); err == nil || !strings.Contains(err.Error(), "the directory of agents") {
+		t.Errorf("%v", err)
+	}
+	at.AgentsLater = true
+	p, err := Open(at)
+	if err != nil || len(p.Workflows.All()) > 0 {
+		t.Fatal(err)
+	}
+	files(t, dir, map[string]string{"workflows/a.yaml": "env: [THERE]\nsteps: [{log: x}]\n"})
+	if change := p.Workflows.Reload(); !reflect.DeepEqual(change.Added, []string{"a"}) {
+		t.Errorf("%+v", change)
+	}
+	if p, err = Open(Files{}); err != nil || len(p.Workflows.All()) > 0 {
+		t.Errorf("no directory: %v", err)
+	}
+	files(t, dir, map[string]string{
+		"agents/helper.md": "---\nmodle: x\n---\n",
+		"workflows/a.yaml": "env: [THERE, GONE]\nsteps:\n- {shell: x, env: {A: '${{ secrets.NONE }}'}}\n- {sleep: x}\n",
+	})
+	_, err = Open(at)
+	for _, want := range []string{
+		"helper.md:2:1: modle: unknown key", "a.yaml:1:14: variable GONE is not set in the environment of control",
+		"a.yaml:3:28: secret NONE is not set", `a.yaml:4:11: "x" is no`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s is not told: %v", want, err)
+		}
+	}
+	if err != nil && strings.Contains(err.Error(), "THERE") {
+		t.Errorf("%v", err)
+	}
+	at.Lookup = nil // as `control check` does
+	files(t, dir, map[string]string{"agents/helper.md": helper, "workflows/a.yaml": "env: [GONE]\nsteps: [{log: x}]\n"})
+	if _, err = Open(at); err != nil {
+		t.Errorf("%v", err)
+	}
+}
