@@ -86,9 +86,11 @@ func (d *Database) Schedules(ctx context.Context, tenant string) ([]run.Schedule
 }
 
 // DueSchedules implements run.Store.
-func (d *Database) DueSchedules(ctx context.Context, limit int) (due []run.Schedule, now time.Time, err error) {
+func (d *Database) DueSchedules(
+	ctx context.Context, after run.Place, limit int,
+) (due []run.Schedule, now time.Time, err error) {
 	_, err = ask(ctx, d, "DueSchedules", func(ctx context.Context) (n int, err error) {
-		due, now, err = d.db.DueSchedules(ctx, limit)
+		due, now, err = d.db.DueSchedules(ctx, after, limit)
 		return len(due), err
 	})
 	return due, now, err
@@ -104,10 +106,8 @@ func (d *Database) Fire(
 }
 
 // PauseSchedule implements run.Store.
-func (d *Database) PauseSchedule(
-	ctx context.Context, tenant, workflow string, index int, paused bool, next func(after time.Time) time.Time,
-) (run.Schedule, error) {
+func (d *Database) PauseSchedule(ctx context.Context, p run.Pausing) (run.Schedule, error) {
 	return put(ctx, d, Step{Op: "PauseSchedule"}, func(ctx context.Context) (run.Schedule, error) {
-		return d.db.PauseSchedule(ctx, tenant, workflow, index, paused, next)
+		return d.db.PauseSchedule(ctx, p)
 	})
 }

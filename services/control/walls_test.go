@@ -209,10 +209,9 @@ func (u unwalled) SetSchedules(
 	return u.Store.SetSchedules(ctx, session.DefaultTenant, workflow, all, next)
 }
 
-func (u unwalled) PauseSchedule(
-	ctx context.Context, _, workflow string, index int, paused bool, next func(time.Time) time.Time,
-) (run.Schedule, error) {
-	return u.Store.PauseSchedule(ctx, session.DefaultTenant, workflow, index, paused, next)
+func (u unwalled) PauseSchedule(ctx context.Context, p run.Pausing) (run.Schedule, error) {
+	p.Tenant = session.DefaultTenant
+	return u.Store.PauseSchedule(ctx, p)
 }
 
 func (u unwalled) Fire(ctx context.Context, s run.Schedule, next time.Time, starts []run.Start) (bool, error) {
@@ -232,7 +231,7 @@ var carriers = []reflect.Type{
 	reflect.TypeFor[audit.Filter](), reflect.TypeFor[approval.Filter](), reflect.TypeFor[approval.Decision](),
 	reflect.TypeFor[session.New](), reflect.TypeFor[session.Fork](), reflect.TypeFor[run.Start](),
 	reflect.TypeFor[run.Retry](), reflect.TypeFor[run.Filter](), reflect.TypeFor[run.Telling](),
-	reflect.TypeFor[run.Schedule](),
+	reflect.TypeFor[run.Schedule](), reflect.TypeFor[run.Pausing](),
 }
 
 const (

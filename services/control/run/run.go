@@ -229,6 +229,33 @@ type Schedule struct {
 	LastRun  string
 }
 
+// Place is where a schedule stands among those of all tenants, in the order in which they are due. The zero value is
+// before the first.
+type Place struct {
+	next             time.Time
+	tenant, workflow string
+	index            int
+}
+
+// Place is where the schedule stands.
+func (s Schedule) Place() Place { return Place{s.Next, s.Tenant, s.Workflow, s.Index} }
+
+// Split is what a place is made of.
+func (p Place) Split() (next time.Time, tenant, workflow string, index int) {
+	return p.next, p.tenant, p.workflow, p.index
+}
+
+// Pausing is that a schedule is to pause, or to go on.
+type Pausing struct {
+	Tenant   string
+	Workflow string
+	Index    int
+	Paused   bool
+	// Next is when one that goes on is due first after a time, the store's now.
+	Next   func(after time.Time) time.Time
+	Record *audit.Event
+}
+
 // Name is what the key of a run's session begins with. No agent can have such a name.
 const Name = "workflow:"
 
@@ -275,12 +302,16 @@ type Store interface {
 		next func(i int, after time.Time) time.Time) error
 	// Schedules returns the schedules of a tenant, in order of workflow and index.
 	Schedules(ctx context.Context, tenant string) ([]Schedule, error)
-	// DueSchedules returns at most limit schedules of all tenants of which something is due, and the store's now.
-	DueSchedules(ctx context.Context, limit int) (due []Schedule, now time.Time, err error)
-	// Fire starts a run for each of the starts and moves the schedule on, in one transaction, if Next of the row is
-	// still that of s: fired is false otherwise. A start that ErrKeyBusy refuses is left out.
+	// DueSchedules returns at most limit schedules of all tenants of which something is due, those that have been due
+	// for longest first, and the store's now, which is zero if there is none. A replica that has just started may be
+	// told of none until it knows the time. They come after a place, so that whoever goes on with that of the last
+	// one gets past those that cannot be acted on.
+	DueSchedules(ctx context.Context, after Place, limit int) (due []Schedule, now time.Time, err error)
+	// Fire starts a run for each of the starts and moves the schedule on to next, in one transaction, if Next of the
+	// row is still that of s: fired is false otherwise. A start that ErrKeyBusy refuses is left out, and so is one of
+	// an instant for which a schedule of the same workflow, expression and zone has started a run within
+	// submission.ReceiptLife. The starts have Fired, and no idempotency keys: these are of the instants.
 	Fire(ctx context.Context, s Schedule, next time.Time, starts []Start) (fired bool, err error)
-	// PauseSchedule pauses or resumes a schedule. One that is resumed is due next after now. ErrNoSchedule.
-	PauseSchedule(ctx context.Context, tenant, workflow string, index int, paused bool,
-		next func(after time.Time) time.Time) (Schedule, error)
+	// PauseSchedule pauses a schedule, or has it go on. ErrNoSchedule.
+	PauseSchedule(ctx context.Context, p Pausing) (Schedule, error)
 }

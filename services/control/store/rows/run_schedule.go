@@ -18,8 +18,9 @@ var (
 	tenantSchedules   = reads(scheduleColumns + `WHERE tenant = $1 ORDER BY workflow, idx`)
 	// Those of tenants that are suspended or go are due later, or never.
 	dueSchedules = reads(scheduleColumns + `WHERE NOT paused AND next_at IS NOT NULL AND next_at <= {now}
+		AND (next_at, tenant, workflow, idx) > ($2, $3, $4, $5)
 		AND NOT EXISTS (SELECT 1 FROM tenants t WHERE t.tenant = schedules.tenant AND t.suspended_at IS NOT NULL)
-		ORDER BY next_at LIMIT $1`)
+		ORDER BY next_at, tenant, workflow, idx LIMIT $1`)
 	// holdSchedules makes others that set the schedules of a workflow, or act on one, wait. It changes nothing.
 	holdSchedules = writes(`UPDATE schedules SET catchup = catchup WHERE tenant = $1 AND workflow = $2`)
 	dropSchedules = writes(`DELETE FROM schedules WHERE tenant = $1 AND workflow = $2`)
@@ -34,6 +35,8 @@ var (
 		ELSE $5 END WHERE tenant = $1 AND workflow = $2 AND idx = $3`)
 	lastFired = writes(`UPDATE schedules SET last_at = $4, last_run = $5
 		WHERE tenant = $1 AND workflow = $2 AND idx = $3`)
+	dropFreeKey = writes(`DELETE FROM conc_keys
+		WHERE tenant = $1 AND workflow = $2 AND key = $3 AND active = 0 AND waiting = 0`)
 	clockNow = reads(`SELECT {now}`)
 )
 
@@ -60,10 +63,11 @@ func (t *Tables) SetSchedules(
 		if _, err := p.Exec(ctx, holdSchedules, tenant, workflow); err != nil {
 			return err
 		}
-		known, err := schedulesOf(ctx, p, tenant, workflow)
+		before, err := schedulesOf(ctx, p, tenant, workflow)
 		if err != nil {
 			return err
 		}
+		known := slices.Clone(before)
 		at, err := now(ctx, p)
 		if err != nil {
 			return err
@@ -81,9 +85,8 @@ func (t *Tables) SetSchedules(
 			}
 			want[i] = s
 		}
-		before, err := schedulesOf(ctx, p, tenant, workflow)
-		if err != nil || slices.Equal(before, want) {
-			return err
+		if slices.Equal(before, want) {
+			return nil
 		}
 		if _, err := p.Exec(ctx, dropSchedules, tenant, workflow); err != nil {
 			return err
@@ -117,22 +120,24 @@ func (t *Tables) Schedules(ctx context.Context, tenant string) ([]run.Schedule, 
 }
 
 // DueSchedules implements run.Store.
-func (t *Tables) DueSchedules(ctx context.Context, limit int) (due []run.Schedule, at time.Time, err error) {
-	if at, err = now(ctx, t.port); err == nil {
-		due, err = list(ctx, t, decodeSchedule, dueSchedules, max(limit, 0))
-	}
+func (t *Tables) DueSchedules(
+	ctx context.Context, after run.Place, limit int,
+) (due []run.Schedule, at time.Time, err error) {
+	next, tenant, workflow, index := after.Split()
+	due, err = list(ctx, t, func(r Row) (run.Schedule, error) {
+		at = r.time(10)
+		return decodeSchedule(r)
+	}, dueSchedules, max(limit, 0), Instant(next.UnixMicro()), tenant, workflow, index)
 	return due, at, wrap("look for schedules that are due", err)
 }
 
 // PauseSchedule implements run.Store.
-func (t *Tables) PauseSchedule(
-	ctx context.Context, tenant, workflow string, index int, paused bool, next func(after time.Time) time.Time,
-) (s run.Schedule, err error) {
-	if err := within(ctx, tenant); err != nil {
+func (t *Tables) PauseSchedule(ctx context.Context, n run.Pausing) (s run.Schedule, err error) {
+	if err := within(ctx, n.Tenant); err != nil {
 		return s, err
 	}
 	err = t.port.Transact(ctx, func(ctx context.Context, p Port) error {
-		if _, err := p.Exec(ctx, holdSchedules, tenant, workflow); err != nil {
+		if _, err := p.Exec(ctx, holdSchedules, n.Tenant, n.Workflow); err != nil {
 			return err
 		}
 		at, err := now(ctx, p)
@@ -140,17 +145,21 @@ func (t *Tables) PauseSchedule(
 			return err
 		}
 		var due time.Time
-		if !paused {
-			due = next(at)
+		if !n.Paused {
+			due = n.Next(at)
 		}
-		if err := change(ctx, p, run.ErrNoSchedule, pauseSchedule, tenant, workflow, index, paused, due); err != nil {
+		if err := change(ctx, p, run.ErrNoSchedule, pauseSchedule, n.Tenant, n.Workflow, n.Index, n.Paused,
+			due); err != nil {
 			return err
 		}
-		all, err := schedulesOf(ctx, p, tenant, workflow)
+		all, err := schedulesOf(ctx, p, n.Tenant, n.Workflow)
 		for _, one := range all {
-			if one.Index == index {
+			if one.Index == n.Index {
 				s = one
 			}
+		}
+		if err == nil && n.Record != nil {
+			err = AppendAudit(ctx, p, *n.Record)
 		}
 		return err
 	})
@@ -162,14 +171,26 @@ func (t *Tables) FireIn(
 	ctx context.Context, p RunTx, s run.Schedule, next time.Time, starts []run.Start,
 ) (fired bool, err error) {
 	n, err := p.Exec(ctx, fireSchedule, s.Tenant, s.Workflow, s.Index, s.Cron, s.Zone, s.Next, next)
-	if err == nil && n == 0 && len(starts) > 0 {
-		mine, err := p.Query(ctx, holdAttempt, starts[0].ID, s.Tenant) // by an earlier try
-		return len(mine) > 0, err
+	if err == nil && n == 0 {
+		return firedEarlier(ctx, p, starts)
 	}
-	if err != nil || n == 0 {
+	if err != nil {
 		return false, err
 	}
-	// Whoever holds several keys has taken them in one order.
+	if err := holdKeys(ctx, p, s, starts); err != nil {
+		return false, err
+	}
+	name, err := nameOf(ctx, p, s)
+	for i := range starts {
+		if err == nil {
+			err = t.fire(ctx, p, s, starts[i], name)
+		}
+	}
+	return err == nil, err
+}
+
+// holdKeys locks the concurrency keys of all starts: whoever holds several keys has taken them in one order.
+func holdKeys(ctx context.Context, p Port, s run.Schedule, starts []run.Start) error {
 	var gates []*run.Gate
 	for _, one := range starts {
 		if one.Gate != nil && one.Gate.Key != "" {
@@ -179,20 +200,52 @@ func (t *Tables) FireIn(
 	slices.SortFunc(gates, func(a, b *run.Gate) int { return cmp.Compare(a.Key, b.Key) })
 	for _, g := range gates {
 		if _, err := p.Query(ctx, enterKey, s.Tenant, s.Workflow, g.Key, g.Limit, 0); err != nil {
-			return false, err
+			return err
 		}
 	}
+	return nil
+}
+
+// fire starts a run of a schedule, unless its key is busy or its instant has a run.
+func (t *Tables) fire(ctx context.Context, p RunTx, s run.Schedule, one run.Start, name string) error {
+	if one.Fired == nil {
+		return errors.New("a run that a schedule starts has no instant")
+	}
+	one.IdempotencyKey = ""
+	out, err := t.startOnce(ctx, p, one, receipt{
+		encode([]string{s.Tenant, "schedule:" + s.Workflow}), name + one.Fired.For.UTC().Format(time.RFC3339),
+	})
+	switch {
+	case errors.Is(err, run.ErrKeyBusy):
+		return nil
+	case err == nil && out.Replayed && one.Gate != nil: // its key was held, which made it
+		_, err = p.Exec(ctx, dropFreeKey, s.Tenant, s.Workflow, one.Gate.Key)
+	case err == nil && !out.Replayed:
+		_, err = p.Exec(ctx, lastFired, s.Tenant, s.Workflow, s.Index, one.Fired.For, out.Run.ID)
+	}
+	return err
+}
+
+// firedEarlier reports whether one of the starts is of an earlier try, whose answer was lost.
+func firedEarlier(ctx context.Context, p Port, starts []run.Start) (bool, error) {
 	for _, one := range starts {
-		out, err := t.StartRunIn(ctx, p, one)
-		if errors.Is(err, run.ErrKeyBusy) {
-			continue
-		}
-		if err == nil && one.Fired != nil {
-			_, err = p.Exec(ctx, lastFired, s.Tenant, s.Workflow, s.Index, one.Fired.For, out.Run.ID)
-		}
-		if err != nil {
-			return false, err
+		mine, err := p.Query(ctx, holdAttempt, one.ID, one.Tenant)
+		if err != nil || len(mine) > 0 {
+			return err == nil, err
 		}
 	}
-	return true, nil
+	return false, nil
+}
+
+// nameOf names a schedule as long as its expression and its zone are the same, wherever it stands in its workflow: by
+// these, and by how many of the same there are before it.
+func nameOf(ctx context.Context, p Port, s run.Schedule) (string, error) {
+	all, err := schedulesOf(ctx, p, s.Tenant, s.Workflow)
+	nth := 0
+	for _, one := range all {
+		if one.Index < s.Index && one.Cron == s.Cron && one.Zone == s.Zone {
+			nth++
+		}
+	}
+	return encode([]any{s.Cron, s.Zone, nth}), err
 }

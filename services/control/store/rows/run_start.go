@@ -30,11 +30,12 @@ type RunTx interface {
 var ErrRaced = errors.New("another transaction has used the idempotency key")
 
 var (
-	// What there is of a run that is to be started: the one of its id, that of its idempotency key, a receipt of that.
+	// What there is of a run that is to be started: the one of its id, that of its idempotency key, a receipt of that
+	// or of its instant.
 	earlierRuns = reads(`SELECT r.input_hash, r.run_id FROM runs r WHERE r.run_id = $1 AND r.tenant = $2
 		UNION ALL SELECT r.input_hash, r.run_id FROM runs r WHERE $4 <> '' AND r.tenant = $2 AND r.workflow = $3
 			AND r.idem_key = $4 AND r.idem_key IS NOT NULL
-		UNION ALL SELECT hash, submission_id FROM receipts WHERE $4 <> '' AND scope = $5 AND idem_key = $4
+		UNION ALL SELECT hash, submission_id FROM receipts WHERE $6 <> '' AND scope = $5 AND idem_key = $6
 			AND expires > {now}`)
 	insertReceipt = writes(`INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
 		VALUES ($1, $2, $3, $4, $5, {after $6}) ON CONFLICT (scope, idem_key) DO UPDATE SET hash = excluded.hash,
@@ -64,9 +65,17 @@ var (
 	evictRun = writes(`UPDATE runs SET evicted = true WHERE run_id = $1`)
 )
 
+// receipt names what is done once.
+type receipt struct{ scope, key string }
+
 // StartRunIn is run.Store's StartRun in a transaction.
 func (t *Tables) StartRunIn(ctx context.Context, p RunTx, s run.Start) (run.Started, error) {
-	earlier, err := p.Query(ctx, earlierRuns, s.ID, s.Tenant, s.Workflow, s.IdempotencyKey, runScope(s))
+	return t.startOnce(ctx, p, s, receipt{encode([]string{s.Tenant, run.Name + s.Workflow}), s.IdempotencyKey})
+}
+
+// startOnce starts a run, once for each receipt.
+func (t *Tables) startOnce(ctx context.Context, p RunTx, s run.Start, once receipt) (run.Started, error) {
+	earlier, err := p.Query(ctx, earlierRuns, s.ID, s.Tenant, s.Workflow, s.IdempotencyKey, once.scope, once.key)
 	if err != nil {
 		return run.Started{}, err
 	}
@@ -84,8 +93,8 @@ func (t *Tables) StartRunIn(ctx context.Context, p RunTx, s run.Start) (run.Star
 	if err := mayMake(ctx, p, run.Key(s.Tenant, s.Workflow, s.ID)); err != nil {
 		return run.Started{}, err
 	}
-	if s.IdempotencyKey != "" {
-		n, err := p.Exec(ctx, insertReceipt, runScope(s), s.IdempotencyKey, s.Tenant, s.InputHash, s.ID,
+	if once.key != "" {
+		n, err := p.Exec(ctx, insertReceipt, once.scope, once.key, s.Tenant, s.InputHash, s.ID,
 			submission.ReceiptLife.Microseconds())
 		if err == nil && n == 0 {
 			err = ErrRaced
@@ -117,9 +126,6 @@ func (t *Tables) StartRunIn(ctx context.Context, p RunTx, s run.Start) (run.Star
 	return t.started(ctx, p, s.Tenant, s.ID, s.Owner)
 }
 
-// runScope names a workflow in receipts.
-func runScope(s run.Start) string { return encode([]string{s.Tenant, run.Name + s.Workflow}) }
-
 func keyOf(g *run.Gate) string {
 	if g == nil {
 		return ""
@@ -133,7 +139,7 @@ func (t *Tables) restarted(ctx context.Context, p RunTx, s run.Start, earlier Ro
 	if id == s.ID {
 		return t.started(ctx, p, s.Tenant, id, s.Owner) // by an earlier try
 	}
-	if string(earlier.blob(0)) != string(s.InputHash) {
+	if s.Fired == nil && string(earlier.blob(0)) != string(s.InputHash) {
 		return run.Started{}, submission.ErrIdempotencyConflict
 	}
 	n, err := t.findRun(ctx, p, s.Tenant, id)

@@ -384,7 +384,7 @@ var runEndCases = []testCase{
 		again.Tenant = "acme"
 		_, err = db.Second.StartRun(ctx(t), again)
 		refused(t, err, session.ErrDeleting)
-		if all, _, err := db.Store.DueSchedules(ctx(t), 10); err != nil || len(all) > 0 {
+		if all, _, err := db.Store.DueSchedules(ctx(t), run.Place{}, 10); err != nil || len(all) > 0 {
 			t.Errorf("schedules are due: %+v, %v", all, err)
 		}
 		_, err = db.Store.RequestAbort(ctx(t), "acme", out.Run.SubmissionID)

@@ -1,6 +1,9 @@
 package storetest
 
 import (
+	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -30,8 +33,37 @@ func setSchedules(t tester, s store.Store, all ...run.Schedule) []run.Schedule {
 // fired is a run that a schedule starts.
 func fired(s run.Schedule, at time.Time) run.Start {
 	n := newRun(s.Workflow)
-	n.Fired, n.IdempotencyKey = &run.Fired{Index: s.Index, For: at}, "sched:w:"+at.Format(time.RFC3339)
+	n.Fired, n.InputHash = &run.Fired{Index: s.Index, For: at}, nil
 	return n
+}
+
+// pausingOf pauses a schedule, or has it go on.
+func pausingOf(i int, paused bool) run.Pausing {
+	event := auditEvent("schedule")
+	return run.Pausing{
+		Tenant: session.DefaultTenant, Workflow: "w", Index: i, Paused: paused,
+		Next: func(after time.Time) time.Time { return nextHour(0, after) }, Record: &event,
+	}
+}
+
+// fireDue acts on what is due, as one of several replicas does, and makes up for all that was missed.
+func fireDue(t tester, s store.Store) (did int, err error) {
+	for after, page := (run.Place{}), 1; page > 0 && err == nil; {
+		due, now, failed := s.DueSchedules(ctx(t), after, 1)
+		if page, err = len(due), failed; page == 0 {
+			break
+		}
+		after = due[0].Place()
+		var starts []run.Start
+		for at := due[0].Next; !at.After(now); at = nextHour(0, at) {
+			starts = append(starts, fired(due[0], at))
+		}
+		is, failed := s.Fire(ctx(t), due[0], nextHour(0, now), starts)
+		if err = failed; is {
+			did += len(starts)
+		}
+	}
+	return did, err
 }
 
 var scheduleCases = []testCase{
@@ -41,12 +73,13 @@ var scheduleCases = []testCase{
 			all[0].Next.Before(time.Now()) {
 			t.Fatalf("the schedules: %+v", all)
 		}
-		paused, err := db.Second.PauseSchedule(ctx(t), session.DefaultTenant, "w", 0, true, nil)
+		records := db.Count(`SELECT count(*) FROM audit`)
+		paused, err := db.Second.PauseSchedule(ctx(t), pausingOf(0, true))
 		if ok(t, err); !paused.Paused {
 			t.Errorf("%+v", paused)
 		}
 		db.Advance(3 * time.Hour)
-		due, now, err := db.Second.DueSchedules(ctx(t), 10)
+		due, now, err := db.Second.DueSchedules(ctx(t), run.Place{}, 10)
 		ok(t, err)
 		if len(due) != 1 || due[0].Zone != "Asia/Tokyo" || !due[0].Next.Equal(all[1].Next) || now.Before(due[0].Next) {
 			t.Errorf("due: %+v at %v", due, now)
@@ -56,13 +89,15 @@ var scheduleCases = []testCase{
 			again[0].Paused || !again[0].Next.After(now) {
 			t.Errorf("then: %+v", again)
 		}
-		resumed, err := db.Store.PauseSchedule(ctx(t), session.DefaultTenant, "w", 1, false,
-			func(after time.Time) time.Time { return nextHour(0, after) })
+		resumed, err := db.Store.PauseSchedule(ctx(t), pausingOf(1, false))
 		if ok(t, err); resumed.Paused || !resumed.Next.After(now) {
 			t.Errorf("resumed: %+v", resumed)
 		}
-		_, err = db.Store.PauseSchedule(ctx(t), session.DefaultTenant, "w", 7, true, nil)
+		_, err = db.Store.PauseSchedule(ctx(t), pausingOf(7, true))
 		refused(t, err, run.ErrNoSchedule)
+		if n := db.Count(`SELECT count(*) FROM audit`); n != records+2 {
+			t.Errorf("%d pauses are in the audit log", n-records)
+		}
 		if left := setSchedules(t, db.Store); len(left) != 0 {
 			t.Errorf("left: %+v", left)
 		}
@@ -74,16 +109,8 @@ var scheduleCases = []testCase{
 			db.Advance(time.Hour)
 			var did atomic.Int32
 			together(t, 3, func(i int) error {
-				due, now, err := clients[i].DueSchedules(ctx(t), 10)
-				for _, s := range due {
-					is, err := clients[i].Fire(ctx(t), s, nextHour(0, now), []run.Start{fired(s, s.Next)})
-					if err != nil {
-						return err
-					}
-					if is {
-						did.Add(1)
-					}
-				}
+				n, err := fireDue(t, clients[i])
+				did.Add(int32(n))
 				return err
 			})
 			if did.Load() != 1 || len(listRuns(t, db.Store, run.Filter{})) != round+1 {
@@ -95,6 +122,92 @@ var scheduleCases = []testCase{
 		if last.Fired == nil || !last.Fired.For.Equal(all[0].Last) || !all[0].Next.After(all[0].Last) {
 			t.Errorf("%+v, %+v", all[0], last)
 		}
+	}},
+	{"start one run for each instant, however the clock of the database's machine is set", func(t *testing.T, db DB) {
+		first := setSchedules(t, db.Store, hourly("UTC"))[0].Next
+		clients := []store.Store{db.Store, db.Second, db.Start()}
+		alive := make([]string, len(clients))
+		var want []time.Time
+		for i, by := range []time.Duration{0, -3 * time.Hour, 5 * time.Hour, -90 * time.Minute, -far, far} {
+			for range i {
+				want = append(want, first.Add(time.Duration(len(want))*time.Hour))
+				db.Advance(time.Hour)
+			}
+			for i, s := range clients {
+				alive[i] = live(t, s)
+			}
+			db.Jump(by)
+			if i%2 == 0 {
+				clients[2] = db.Start()
+				alive[2] = live(t, clients[2])
+			}
+			together(t, 3, func(i int) error {
+				_, before := fireDue(t, clients[i])
+				_, err := clients[i].RenewReplica(ctx(t), alive[i], leaseTTL)
+				_, then := fireDue(t, clients[i])
+				return errors.Join(before, err, then)
+			})
+			var got []time.Time
+			for _, id := range listRuns(t, db.Store, run.Filter{}) {
+				got = append(got, getRun(t, db.Store, id).Fired.For)
+			}
+			slices.SortFunc(got, time.Time.Compare)
+			equal(t, fmt.Sprint("the instants after jump ", i), got, want)
+		}
+	}},
+	{"start no second run of an instant when they are set again", func(t *testing.T, db DB) {
+		all := []run.Schedule{hourly("UTC"), hourly("UTC"), hourly("Asia/Tokyo")}
+		due := setSchedules(t, db.Store, all...)[0].Next
+		again := func(all ...run.Schedule) {
+			ok(t, db.Store.SetSchedules(ctx(t), session.DefaultTenant, "w", nil, nil))
+			ok(t, db.Store.SetSchedules(ctx(t), session.DefaultTenant, "w", all,
+				func(int, time.Time) time.Time { return due }))
+		}
+		db.Advance(time.Hour)
+		for _, c := range []struct {
+			runs int
+			all  []run.Schedule
+		}{
+			{3, all},
+			{3, []run.Schedule{all[2], all[0], all[1]}},
+			{4, append(all, all[0])},
+			{4, append(all[2:], all[1])},
+		} {
+			again(c.all...)
+			for range c.all {
+				page, now, err := db.Second.DueSchedules(ctx(t), run.Place{}, 1)
+				ok(t, err)
+				n := fired(page[0], due)
+				n.Gate = &run.Gate{Key: n.ID, Limit: 1}
+				if is, err := db.Second.Fire(ctx(t), page[0], nextHour(0, now), []run.Start{n}); err != nil || !is {
+					t.Errorf("fired: %v, %v", is, err)
+				}
+			}
+			if n := len(listRuns(t, db.Store, run.Filter{})); n != c.runs {
+				t.Errorf("%d runs, want %d", n, c.runs)
+			}
+			if n := db.Count(`SELECT count(*) FROM conc_keys`); n != c.runs {
+				t.Errorf("%d keys of %d runs", n, c.runs)
+			}
+		}
+	}},
+	{"that cannot be acted on keep no others", func(t *testing.T, db DB) {
+		setSchedules(t, db.Store, hourly("UTC"), hourly("Asia/Tokyo"), hourly("Europe/Berlin"))
+		db.Advance(time.Hour)
+		var zones []string
+		last := run.Place{}
+		for range 4 {
+			page, now, err := db.Second.DueSchedules(ctx(t), last, 1)
+			ok(t, err)
+			if now.IsZero() != (len(page) == 0) || len(page) > 1 {
+				t.Fatalf("at %v: %+v", now, page)
+			}
+			if len(page) == 1 {
+				last = page[0].Place()
+				zones = append(zones, page[0].Zone)
+			}
+		}
+		equal(t, "the zones", zones, []string{"UTC", "Asia/Tokyo", "Europe/Berlin"})
 	}},
 	{"move on with all of their starts, or not at all", func(t *testing.T, db DB) {
 		s := setSchedules(t, db.Store, hourly("UTC"))[0]
