@@ -51,6 +51,9 @@ type Client struct {
 	Redirect func(from, to *url.URL) error
 	// MaxBody bounds the bytes of a response's body after decompression; 0 is no bound, for streams.
 	MaxBody int64
+	// Fresh gives every request a connection of its own. Over one that was used before, the library sends a request a
+	// second time when the connection ends before the answer.
+	Fresh bool
 
 	// Resolve finds the addresses of a name; nil asks the system.
 	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
@@ -77,6 +80,7 @@ func (c Client) HTTP() *http.Client {
 		Transport: &bounded{most: c.MaxBody, next: &http.Transport{
 			DialContext: c.dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
 			IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: maxHeader, MaxIdleConnsPerHost: 8,
+			DisableKeepAlives: c.Fresh,
 		}},
 		CheckRedirect: func(req *http.Request, via []*http.Request) error {
 			if len(via) > maxRedirects {

@@ -11,11 +11,19 @@ import (
 	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
-// Reasons of failures of what was carried out.
+// Reasons of failures of what was carried out, or could not be.
 const (
-	ReasonExitCode = "exit_code"
-	ReasonResult   = "result_invalid"
-	ReasonStatus   = "http_status"
+	ReasonExitCode    = "exit_code"
+	ReasonResult      = "result_invalid"
+	ReasonStatus      = "http_status"
+	ReasonRefused     = "http_refused"     // the request is one that is not made
+	ReasonUnreachable = "http_unreachable" // nothing was sent
+	ReasonUnanswered  = "http_unanswered"  // there is no whole answer to a request that may be repeated
+	ReasonText        = "not_text"         // what the step came to is no text
+	ReasonArguments   = "arguments_invalid"
+	ReasonTool        = "tool_failed"
+	ReasonLost        = "output_lost"        // the step was carried out, and a part of its output is gone
+	ReasonUnconfirmed = "cancel_unconfirmed" // something of a cancelled step may go on
 )
 
 // maxWords bounds what a failure repeats of an output, in bytes.
@@ -63,12 +71,16 @@ func completed(out map[string]any, s *workflow.Schema, text, what string) Outcom
 	if s == nil {
 		return Outcome{State: step.Completed, Output: out}
 	}
-	v, err := Decode(json.RawMessage(text))
-	if err != nil {
+	if _, err := Decode(json.RawMessage(text)); err != nil {
 		return failed(ReasonResult, fmt.Sprintf("%s is not JSON: %v%s", what, err, words(text)))
 	}
-	if problems := s.Problems(json.RawMessage(text)); len(problems) > 0 {
+	filled, problems := s.Fill(json.RawMessage(text)) // expressions rely on the defaults
+	if len(problems) > 0 {
 		return failed(ReasonResult, what+" is not what result describes: "+strings.Join(problems, "; "))
+	}
+	v, err := Decode(filled)
+	if err != nil {
+		return failed(ReasonResult, what+" cannot be read with the defaults of result: "+err.Error())
 	}
 	out["result"] = v
 	return Outcome{State: step.Completed, Output: out}

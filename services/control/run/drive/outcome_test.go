@@ -19,6 +19,9 @@ steps:
   - id: data
     shell: x
     result: {type: object, required: [n], properties: {n: {type: integer}}}
+  - id: default
+    shell: x
+    result: {type: object, properties: {n: {type: integer, default: 7}}}
   - id: web
     http: https://example.com
   - id: created
@@ -40,6 +43,7 @@ steps:
 		{"another code", Ran(shell("codes"), "", "", 3), "", ""},
 		{"data", Ran(shell("data"), `{"n": 9007199254740993}`, "", 0), "", ""},
 		{"other data", Ran(shell("data"), `{"n": "x"}`, "", 0), ReasonResult, "n"},
+		{"two values", Ran(shell("default"), `{} {}`, "", 0), ReasonResult, "not JSON"},
 		{"no data", Ran(shell("data"), `hello`, "", 0), ReasonResult, "not JSON"},
 		{"an answer", Fetched(web("web"), 204, nil, ""), "", ""},
 		{"a refusal", Fetched(web("web"), 404, nil, "gone"), ReasonStatus, "404 Not Found: gone"},
@@ -55,6 +59,9 @@ steps:
 		if f := c.got.Failed; f == nil || f.Reason != c.reason || !strings.Contains(f.Message, c.says) {
 			t.Errorf("%s: %+v, want %s that says %q", c.name, f, c.reason, c.says)
 		}
+	}
+	if out := Ran(shell("default"), `{}`, "", 0).Output["result"]; out.(map[string]any)["n"] != int64(7) {
+		t.Errorf("without what has a default: %v", out) // which expressions rely on
 	}
 	n := Ran(shell("data"), `{"n": 9007199254740993}`, "", 0).Output["result"].(map[string]any)["n"]
 	if n != int64(9007199254740993) {

@@ -20,7 +20,7 @@ func (n *node) retries(reason string) bool {
 		return false
 	}
 	switch reason {
-	case ReasonExpression, ReasonTooLarge, ReasonCancelled, ReasonFailed:
+	case ReasonExpression, ReasonTooLarge, ReasonCancelled, ReasonFailed, ReasonRefused, ReasonText, ReasonArguments:
 		return false
 	}
 	_, fails := n.def.Do.(*workflow.Fail)
