@@ -56,6 +56,9 @@ type Failure struct {
 // MaxOutput bounds the output of one step, in bytes of JSON.
 const MaxOutput = 16 << 20
 
+// PageBytes is how many bytes of outputs are read at once, but for the last one of them.
+const PageBytes = 4 << 20
+
 // Never is the time left of what has no end.
 const Never = time.Duration(1<<63 - 1)
 

@@ -111,7 +111,7 @@ func (t *Tables) steps(
 	if !ident.IsUUID(runID) || limit <= 0 {
 		return nil, nil
 	}
-	for budget := (retention.Budget{Rows: limit, Bytes: step.MaxOutput}); len(page) == 0; {
+	for budget := (retention.Budget{Rows: limit, Bytes: step.PageBytes}); len(page) == 0; {
 		found, err := t.port.Query(ctx, s, append([]any{runID, after, limit}, more...)...)
 		if err != nil || len(found) == 0 {
 			return nil, err

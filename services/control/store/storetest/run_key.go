@@ -47,7 +47,7 @@ func workAll(t *testing.T, db DB, total, limit int) {
 		_, err = s.MoveMail(ctx(t))
 		return err
 	}
-	together(t, 25, func(i int) error {
+	together(t, 13, func(i int) error {
 		s := either(db, i)
 		owner := live(t, s)
 		for round := 0; int(ended.Load()) < total; round++ {
@@ -71,7 +71,7 @@ func workAll(t *testing.T, db DB, total, limit int) {
 
 var keyCases = []testCase{
 	{"never let more pass than they allow, and lose nobody", func(t *testing.T, db DB) {
-		const runs, limit = 120, 2
+		const runs, limit = 64, 2
 		together(t, 8, func(i int) error {
 			for n := range runs / 8 {
 				if _, err := either(db, i).StartRun(ctx(t), keyedRun(fmt.Sprint(n%4), limit, run.Queue)); err != nil {

@@ -150,7 +150,7 @@ var stepCases = []testCase{
 		if n := db.Count(`SELECT count(*) FROM run_blobs`); n != 1 {
 			t.Errorf("there are %d blobs", n)
 		}
-		large.Output = json.RawMessage(`"` + strings.Repeat("y", step.MaxOutput-2) + `"`)
+		large.Output = json.RawMessage(`"` + strings.Repeat("y", step.PageBytes-2) + `"`)
 		large.Ord, large.Path = 3, "c"
 		h.commit(t, h.records(large, endedStep(4, 0, "d")))
 		page, err := db.Second.OpenSteps(ctx(t), h.session(), 0, 10)

@@ -5,6 +5,8 @@
 package storetest
 
 import (
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,13 +36,13 @@ type DB struct {
 
 // Run runs the contract against the databases that open makes: an empty one for every call, gone when the test ends.
 func Run(t *testing.T, open func(t *testing.T) DB) {
+	shared := sync.OnceValue(func() DB { return open(t) })
 	for _, suite := range suites {
 		t.Run(suite.name, func(t *testing.T) {
 			if suite.shared {
-				db := open(t)
 				for _, c := range suite.cases {
-					t.Run(c.name, func(t *testing.T) { c.run(t, db) })
-					empty(t, db)
+					t.Run(c.name, func(t *testing.T) { c.run(t, shared()) })
+					empty(t, shared())
 				}
 				return
 			}
@@ -53,19 +55,21 @@ func Run(t *testing.T, open func(t *testing.T) DB) {
 
 // empty deletes what the cases of runs store: to make a database takes longer than most of them.
 func empty(t *testing.T, db DB) {
+	var all strings.Builder
 	for _, table := range []string{
 		"runs", "run_steps", "run_signals", "run_blobs", "conc_keys", "schedules", "lanes", "sessions", "submissions",
 		"receipts", "segments", "entries", "deletions", "definitions",
 	} {
-		db.Exec(`DELETE FROM ` + table)
+		all.WriteString(`DELETE FROM ` + table + `;`)
 	}
+	db.Exec(all.String())
 	moveMail(t, db.Store)
 }
 
 type suite struct {
 	name   string
 	cases  []testCase
-	shared bool // the cases take turns at one database, which is emptied after each
+	shared bool // the cases of all that are shared take turns at one database, which is emptied after each
 }
 
 type testCase struct {
