@@ -3,6 +3,7 @@ package check
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -31,6 +32,9 @@ func decodeDetails(raw json.RawMessage) (d details) {
 // ended reports whether a command ran to its own end.
 func (d details) ended() bool { return d.ExitCode != nil && !d.Cancelled && !d.TimedOut }
 
+// trailer is what a keeper adds to the standard error of a command that it ends because its time is up.
+var trailer = regexp.MustCompile(`\[timed out after [0-9.e-]+ s\]\n$`)
+
 // output is I5.
 func (c *checker) output() {
 	for i := range c.Calls {
@@ -49,8 +53,12 @@ func (c *checker) output() {
 				if e.Output.Stderr != (stream == 1) {
 					continue
 				}
-				from, to := e.Output.Offset, e.Output.Offset+int64(len(e.Output.Data))
-				if to > int64(len(want)) || from < 0 || want[from:to] != string(e.Output.Data) {
+				data := string(e.Output.Data)
+				if stream == 1 && r.details.TimedOut {
+					data = trailer.ReplaceAllString(data, "")
+				}
+				from, to := e.Output.Offset, e.Output.Offset+int64(len(data))
+				if to > int64(len(want)) || from < 0 || want[from:to] != data {
 					c.broken("I5", k.Token, "%s at %d is %s (event %d of %s)", name, from,
 						quote(string(e.Output.Data)), e.Seq, k.Session)
 					whole = false

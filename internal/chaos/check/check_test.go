@@ -123,6 +123,23 @@ func TestAnUnknownOutcomeMayBeEither(t *testing.T) {
 	}
 }
 
+// timeUp makes the first command one that its keeper has ended, and has said so.
+func timeUp(e *check.Evidence) {
+	e.Sessions["s"].Entries[2].Message.Content[0].Details = json.RawMessage(
+		`{"exitCode":124,"timedOut":true,"confirmed":true}`)
+	e.Sessions["s"].Segments[0].Events[2].Output = &event.Output{
+		Stderr: true, Data: []byte("[timed out after 0.5 s]\n"),
+	}
+}
+
+func TestWhatAKeeperSaysOfACommandWhoseTimeIsUpIsNoOutput(t *testing.T) {
+	e := world()
+	timeUp(e)
+	if found := check.Check(e); len(found) != 0 {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestEveryViolationIsFound(t *testing.T) {
 	session := func(e *check.Evidence) *check.Session { return e.Sessions["s"] }
 	result := func(e *check.Evidence) *model.Block { return &session(e).Entries[2].Message.Content[0] }
@@ -186,7 +203,11 @@ func TestEveryViolationIsFound(t *testing.T) {
 		}},
 		"output is wrong":    {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Data[1] = 'x' }},
 		"output is too long": {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Output.Offset = 1 }},
-		"output is missing":  {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Type = event.EntryAdded }},
+		"its keeper says what is not so": {"I5", func(e *check.Evidence) {
+			timeUp(e)
+			result(e).Details = json.RawMessage(`{"exitCode":143,"cancelled":true,"confirmed":true}`)
+		}},
+		"output is missing": {"I5", func(e *check.Evidence) { session(e).Segments[0].Events[2].Type = event.EntryAdded }},
 		"output is there twice": {"I5", func(e *check.Evidence) {
 			events := session(e).Segments[0].Events
 			events[4].Type, events[4].Call, events[4].Output = event.ToolOutput, events[2].Call, events[2].Output

@@ -92,7 +92,11 @@ func (l *loop) appendResults(ctx context.Context, stop *Stop) error {
 		if lane.Outage(err) || !l.row.Exhausted() && (stop == nil || !errors.As(err, &bad)) {
 			return err
 		}
-		s.Entries, s.Events = nil, nil // the conversation cannot be read: it goes on without them
+		// The conversation cannot be read: it goes on without them, and the records keep what the calls came to.
+		s.Entries, s.Events, s.Outcomes, s.ForgetReplies = nil, nil, nil, false
+		if l.Last() != nil {
+			l.AddLast(&s, true)
+		}
 	}
 	last := l.Last()
 	var err error

@@ -51,8 +51,8 @@ type gathered struct {
 	err   error
 }
 
-// gather is the tools of all sources. It tells watchers what it waits for if that takes long, and returns early when
-// the loop is to end.
+// gather is the tools of all sources. It tells watchers what it waits for if that takes long. When the loop is to end,
+// it waits for nothing: it returns the tools that can be had at once, by which the loop shows what its calls came to.
 func (l *loop) gather(ctx context.Context, of Offer) (tool.Set, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	of.awaited = &awaited{}
@@ -72,7 +72,13 @@ func (l *loop) gather(ctx context.Context, of Offer) (tool.Set, error) {
 	}()
 	since, remind := time.Now(), time.NewTimer(gatherQuietly)
 	defer remind.Stop()
-	for {
+	for l.checkStop(); ; l.checkStop() {
+		if l.end.stop != nil {
+			cancel()
+			g := <-came
+			came = nil
+			return g.tools, nil
+		}
 		select {
 		case g := <-came:
 			came = nil
@@ -88,9 +94,6 @@ func (l *loop) gather(ctx context.Context, of Offer) (tool.Set, error) {
 		case <-l.Above():
 		case <-l.Timeout():
 			l.timedOut()
-		}
-		if l.checkStop(); l.end.stop != nil {
-			return tool.Set{}, nil
 		}
 	}
 }

@@ -80,6 +80,7 @@ func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 	switch {
 	case parent != nil:
 		l.depth, l.conversation = parent.depth+1, &conversation{}
+		l.as.Secrets = parent.as.Secrets // even of what it shows without its own definition
 	case t.kept != nil:
 		l.conversation = t.kept
 	default:
@@ -137,9 +138,7 @@ func (l *loop) prepare(ctx context.Context) error {
 	if err == nil {
 		l.as.values, err = def.Env.Expand(deps.Lookup)
 	}
-	if l.parent != nil {
-		l.as.Secrets = l.parent.as.Secrets
-	} else {
+	if l.parent == nil {
 		l.as.Secrets = def.Secrets(deps.Lookup)
 	}
 	if e, answered := errs.Public(err); answered && !lane.Outage(err) {

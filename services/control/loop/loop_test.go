@@ -796,7 +796,9 @@ func (c *countingStore) Entries(ctx context.Context, id string, after int64, lim
 		c.changed(&page[i])
 		page[i].Unreadable = c.failure("Unreadable")
 		if c.isBad(id) {
-			page[i].Unreadable = errors.New("the entry cannot be decoded")
+			page[i].Unreadable = &session.UnreadableError{
+				Seq: page[i].Seq, Err: errors.New("the entry cannot be decoded"),
+			}
 		}
 	}
 	return page, err

@@ -121,20 +121,25 @@ func (results) Tools(_ context.Context, of Offer) ([]*tool.Tool, error) {
 	return result.Tools(schema)
 }
 
-// offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name.
+// offer is the tools that a loop is offered. tool.ErrInvalid names the origins of two tools that have one name. When
+// ctx ends meanwhile, the error says so, and the tools are those of the sources that did without waiting.
 func (r *Runner) offer(ctx context.Context, of Offer) (tool.Set, error) {
 	var all tool.Set
+	var missing error
 	of.taken = func(name string) bool { return all.Has(name) }
 	for _, source := range r.deps.Sources {
 		tools, err := source.Tools(ctx, of)
 		if err != nil {
-			return tool.Set{}, fmt.Errorf("gathering the tools of a loop: %w", err)
+			if missing = fmt.Errorf("gathering the tools of a loop: %w", err); ctx.Err() != nil {
+				continue
+			}
+			return tool.Set{}, missing
 		}
 		if all, err = all.With(tools...); err != nil {
 			return tool.Set{}, err
 		}
 	}
-	return all.AtMost(of.Definition.Limits.CallsOfTurn()), nil
+	return all.AtMost(of.Definition.Limits.CallsOfTurn()), missing
 }
 
 // offerTools gathers what the loop is offered. Two tools of one name end it, and so does a variable of a tool that is
@@ -156,8 +161,12 @@ func (l *loop) offerTools(ctx context.Context) error {
 		l.halt(Stop{lane.Failed, tool.ErrInvalid.Reason(), err.Error()})
 		return nil
 	}
-	if err != nil || l.end.stop != nil {
+	if err != nil {
 		return err
+	}
+	if l.end.stop != nil { // it asks nobody any more, and shows what its calls came to
+		l.as.Tools = tools
+		return nil
 	}
 	now.version = version
 	for i, text := range now.missing {
@@ -190,17 +199,16 @@ func (l *loop) env(t *tool.Tool) map[string]*string {
 }
 
 // read is what an answer asks for. A call that has a record was accepted, and as what it was, whatever the loop is
-// offered by now. A task
-// is a part of the definition: it goes with that only.
+// offered by now: one that is to end, or whose definition cannot be had, may be offered nothing.
 func (l *loop) read(answer model.Message) []tool.Asked {
 	asked := l.as.Tools.Read(answer)
 	for _, c := range l.Calls() {
-		if c.Kind == uint8(tool.KindTask) || c.Index >= len(asked) {
+		if c.Index >= len(asked) {
 			continue
 		}
 		a := asked[c.Index]
 		if a.Refused != nil || uint8(a.Call.Tool.Kind()) != c.Kind || a.Call.Tool.Safety != c.Safety {
-			asked[c.Index] = tool.Accepted(a.Block, tool.Kind(c.Kind), c.Safety)
+			asked[c.Index] = builtin.Accepted(a.Block, tool.Kind(c.Kind), c.Safety)
 		}
 	}
 	l.narrow(asked)

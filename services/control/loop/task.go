@@ -80,22 +80,36 @@ func (l *loop) recoverOrigin(ctx context.Context) error {
 	l.origin = l.parent.originOf(c, builtin.TaskRequest{})
 	asked, err := l.parent.Request(ctx, c)
 	if err == nil {
-		l.origin.request = asked.Call.Request.(builtin.TaskRequest)
+		l.origin.request, err = taskOf(asked)
 	}
 	return err
+}
+
+// taskOf is what a task call asks for.
+func taskOf(asked tool.Asked) (builtin.TaskRequest, error) {
+	request, ok := asked.Call.Request.(builtin.TaskRequest)
+	if !ok {
+		return request, fmt.Errorf("a call of %s was accepted as a task, and its arguments are none now",
+			asked.Block.Tool)
+	}
+	return request, nil
 }
 
 // Begin implements turn.User.
 func (l *loop) Begin(ctx context.Context, c *turn.Call, asked tool.Asked) (
 	began time.Time, failed tool.Reply, err error,
 ) {
+	request, err := taskOf(asked)
+	if err != nil {
+		return time.Time{}, nil, err
+	}
 	key := l.row.Key
 	key.Name += "/task:" + c.ID // no prompt can have such a name
 	child := newLoop(l.tree, l, lane.Loop{
 		ID: ident.New(), LaneID: l.row.LaneID, RootID: l.row.RootID, SessionID: ident.New(), Key: key, Seq: 1,
 		ParentCall: c.ID, StartedAt: time.Now(),
 	})
-	child.origin = l.originOf(c, asked.Call.Request.(builtin.TaskRequest))
+	child.origin = l.originOf(c, request)
 	child.origin.began = child.row.StartedAt
 	if !l.tree.Admit(child.Strand) {
 		return time.Time{}, nil, nil

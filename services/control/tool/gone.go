@@ -18,14 +18,16 @@ type Shown interface {
 }
 
 // Accepted is a call of a block that was accepted, and whose tool is not offered any more, or takes such arguments no
-// longer. What the call has come to is shown as it is.
-func Accepted(b model.Block, kind Kind, safety Safety) Asked {
+// longer. What the call has come to is shown as it is: what it came to as a command, by command.
+func Accepted(b model.Block, kind Kind, safety Safety, command func(Exec, ExecReply) Result) Asked {
 	how := How{kind: kind, render: func(_ Request, r Reply) (Result, bool) {
-		shown, ok := r.(Shown)
-		if !ok {
-			return Result{}, false
+		switch r := r.(type) {
+		case Shown:
+			return r.Show(), true
+		case ExecReply:
+			return command(Exec{}, r), true
 		}
-		return shown.Show(), true
+		return Result{}, false
 	}}
 	how.run = func(context.Context, Call) (Reply, error) { return nil, errGone }
 	return Asked{Block: b, Call: Call{

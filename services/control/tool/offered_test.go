@@ -50,7 +50,7 @@ func TestSaidIsShown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res := Accepted(model.Block{Tool: "gone", Args: json.RawMessage(`{}`)}, KindExecutor, Pure).Result(stored)
+		res := Accepted(model.Block{Tool: "gone", Args: json.RawMessage(`{}`)}, KindExecutor, Pure, nil).Result(stored)
 		if res.Text != c.text || string(res.Details) != c.details || len(res.Images) != c.images ||
 			res.IsError != c.said.IsError {
 			t.Errorf("%s: %+v", name, res)
@@ -60,12 +60,12 @@ func TestSaidIsShown(t *testing.T) {
 
 // A reply that the tool alone could show is not guessed at.
 func TestAReplyWithoutItsToolIsUnknown(t *testing.T) {
-	asked := Accepted(model.Block{Tool: "bash"}, KindExecutor, AtMostOnce)
-	res := asked.Result(ExecReply{})
+	asked := Accepted(model.Block{Tool: "read"}, KindExecutor, AtMostOnce, nil)
+	res := asked.Result(TextReply{})
 	if !res.IsError || !strings.Contains(res.Text, "outcome of this call is unknown") {
 		t.Errorf("%+v", res)
 	}
-	reply, err := Accepted(model.Block{Tool: "x"}, KindControl, Pure).Call.Run(t.Context(), nil)
+	reply, err := Accepted(model.Block{Tool: "x"}, KindControl, Pure, nil).Call.Run(t.Context(), nil)
 	if f, ok := reply.(Failure); err != nil || !ok || f.Reason != "TOOL_GONE" {
 		t.Errorf("%+v, %v", reply, err)
 	}

@@ -180,10 +180,15 @@ func (t *Strand) Start(ctx context.Context, s lane.Step) error {
 	return nil // the first look asks for slots
 }
 
-// AddLast adds the outcome of the last call to a step, which the user is to commit. isError says how the user takes it.
+// AddLast adds the outcome of the last call to a step, which the user is to commit: without the reply, if the step says
+// that its entries hold what the calls came to. isError says how the user takes it.
 func (t *Strand) AddLast(s *lane.Step, isError bool) {
 	c := t.turn.last
-	s.Outcomes = append(s.Outcomes, call.Outcome{CallID: c.ID, State: c.State, Leaves: c.Leaves})
+	o := call.Outcome{CallID: c.ID, State: c.State, Leaves: c.Leaves}
+	if !s.ForgetReplies {
+		o.Reply = c.Reply
+	}
+	s.Outcomes = append(s.Outcomes, o)
 	s.Events = append(s.Events, t.Event(event.Event{Type: event.ToolFinished, Call: c.finished(isError)}))
 }
 

@@ -206,24 +206,28 @@ func (t *Strand) order(ctx context.Context, c *Call) {
 	if err != nil || !e.Connected() || !e.Has(t.wanted().Labels) {
 		return
 	}
+	left := t.timeLeft()
+	if left <= 0 {
+		return // it is to end before it has begun: the executor is asked, and says that it never ran
+	}
+	if left == lane.Never {
+		left = 0 // as long as it wants
+	}
 	f := t.lane.owner.Fence()
 	c.watch.Connection, c.watch.Heard, c.watch.Resend = e.ConnectionEpoch, time.Now(), time.Time{}
 	if !t.send(c.Executor, &call.Order{
 		Call: c.Call, LaneID: f.LaneID, Epoch: f.Epoch, Request: asked.Call.Request, Cwd: t.kit.Cwd,
-		Env: t.kit.Env(asked.Call.Tool), Timeout: t.timeLeft(),
+		Env: t.kit.Env(asked.Call.Tool), Timeout: left,
 	}) {
 		c.watch.Connection, c.watch.Unreached = 0, time.Now()
 	}
 }
 
-// timeLeft is how long a call may run at the executor; 0 is as long as it wants.
+// timeLeft is how long a call may run at the executor, lane.Never for as long as it wants.
 func (t *Strand) timeLeft() time.Duration {
 	left := t.lane.owner.Ends().In
 	if !t.ends.IsZero() {
 		left = min(left, time.Until(t.ends))
 	}
-	if left == lane.Never {
-		return 0
-	}
-	return max(left, time.Millisecond)
+	return left
 }
