@@ -102,6 +102,11 @@ func TestSchemasOfStrangers(t *testing.T) {
 	if err != nil || len(good) < 10 {
 		t.Fatalf("%v, %v", good, err)
 	}
+	shown, err := filepath.Glob("../../examples/*/workflows/*.yaml")
+	if err != nil || len(shown) < 4 {
+		t.Fatalf("%v, %v", shown, err)
+	}
+	good = append(good, shown...)
 	bad := projectDir(t, map[string]string{
 		"key.yaml":    "steps: [{log: x, levl: info}]\n",
 		"word.yaml":   "steps: [{approve: x, on_timeout: later}]\n",
@@ -116,7 +121,11 @@ func TestSchemasOfStrangers(t *testing.T) {
 		"a.md": "---\nmodel: [a/b, c/d]\ntools: [bash]\ncompaction: off\nlimits: {turns: 3}\n---\nBe kind.\n",
 		"b.md": "---\nmodel: offline/shell\nsandbox: {executor: {labels: {gpu: a100}}}\nenv: {A: b}\n---\n",
 	})
-	refuses(t, dir, "agent", []string{filepath.Join(agents, "a.md"), filepath.Join(agents, "b.md")},
+	shown, err = filepath.Glob("../../examples/*/agents/*.md")
+	if err != nil || len(shown) < 3 {
+		t.Fatalf("%v, %v", shown, err)
+	}
+	refuses(t, dir, "agent", append(shown, filepath.Join(agents, "a.md"), filepath.Join(agents, "b.md")),
 		projectDir(t, map[string]string{
 			"key.md": "---\nmodel: a/b\ntool: [bash]\n---\n", "none.md": "---\ntools: []\n---\n",
 			"word.md": "---\nmodel: a/b\nexpose: [ftp]\n---\n",
