@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +27,8 @@ func checkCommand() *cobra.Command {
 		Use: "check [DIR]", Short: "Check the agents and workflows of a project",
 		Args: func(c *cobra.Command, args []string) error { return cli.Args(min(len(args), 1))(c, args) },
 		Long: "Read the agents and workflows of a project, by default of this directory, as a control plane would. " +
-			"Every problem is told with its file and line, and then the exit code is 1.\n\n" +
+			"Every problem is told with its file and line, and then the exit code is 1. A warning is about what may " +
+			"be right: whether the workspace of an agent has a skill is known only when a step asks for it.\n\n" +
 			"Whether variables are set and models can be asked is not checked: that depends on where a control " +
 			"plane runs.",
 		Example: "control check\ncontrol check examples/release",
@@ -34,6 +36,9 @@ func checkCommand() *cobra.Command {
 			p, err := project.Load(append(args, ".")[0])
 			if err != nil {
 				return err
+			}
+			for _, w := range slices.Concat(p.Agents.Warnings(), p.Workflows.Warnings()) {
+				fmt.Fprintf(c.ErrOrStderr(), "warning: %s\n", cli.Visible(w.Message))
 			}
 			agents := len(p.Agents.All()) - 1 // without the one that is built in
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s and %s are good\n", plural.Of(agents, "agent"),

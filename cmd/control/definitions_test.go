@@ -64,6 +64,15 @@ func TestCheck(t *testing.T) {
 	if n := strings.Count(said, "\n"); n != 5 {
 		t.Errorf("%d problems:\n%s", n, said)
 	}
+	doubtful := projectDir(t, map[string]string{
+		"agents/helper.md":   helper,
+		"workflows/one.yaml": "tenants: [a]\nagent: helper\nsteps:\n- {skill: review}\n",
+	})
+	out, said, err = invoke(t, "check", doubtful)
+	if err != nil || out != "1 agent and 1 workflow are good\n" || !strings.HasPrefix(said, "warning: ") ||
+		!strings.Contains(said, "one.yaml:4:11: agent helper names no skill review: the step fails unless its ") {
+		t.Errorf("%v, %q, %q", err, out, said)
+	}
 	// A broken agent is told, and not that workflows name it.
 	broken := projectDir(t, map[string]string{
 		"agents/helper.md":   "---\nmodle: x\n---\n",

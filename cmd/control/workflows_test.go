@@ -23,12 +23,13 @@ func TestWorkflowsAreLoaded(t *testing.T) {
 	write(t, "agent: a\nsteps: [{prompt: x}]\n", dir, "workflows", "one.yaml")
 	s := start(t, data, "--agents", agents, "--log-format", "json")
 	write(t, "agent: b\nsteps: [{prompt: x}]\n", dir, "workflows", "one.yaml")
-	write(t, "tenants: [acme]\nsteps: [{log: x}]\n", dir, "workflows", "two.yaml")
+	write(t, "tenants: [acme]\nsteps: [{skill: review, agent: a}]\n", dir, "workflows", "two.yaml")
 	got, stderr, err := invoke(t, "agents", "reload", "--data", data)
 	if err == nil || got != "workflows added:  two\n" ||
 		!strings.Contains(stderr, "one.yaml:1:8: there is no agent b") ||
 		!strings.Contains(stderr, "(what was there before stays in force)") ||
 		!strings.Contains(stderr, "warning: workflow two: it is for tenants that there are not: acme\n") ||
+		!strings.Contains(stderr, "two.yaml:2:17: agent a names no skill review") ||
 		strings.Contains(stderr, "nothing has changed") {
 		t.Errorf("%v, %q, %q", err, got, stderr)
 	}

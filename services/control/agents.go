@@ -39,6 +39,7 @@ func (a agents) Reload() (ofAgents, ofWorkflows catalogue.Change) {
 	for _, p := range ofWorkflows.Problems {
 		a.log.Error("a workflow's file cannot be used", "workflow", p.Name, "kept", p.Kept, "error", p.Err)
 	}
+	a.doubtful()
 	foreign, others := a.tenantless()
 	ofAgents.Warnings = slices.Concat(ofAgents.Warnings, a.modelless(), a.searchless(), foreign, a.impatient())
 	ofWorkflows.Warnings = append(ofWorkflows.Warnings, others...)
@@ -53,6 +54,13 @@ func changed(c catalogue.Change) []any {
 func (a agents) partless() {
 	for _, w := range a.Catalogue.Warnings() {
 		a.log.Warn("a part of a plugin cannot be used", "error", w.Message)
+	}
+}
+
+// doubtful logs what of workflows may be of no use.
+func (a agents) doubtful() {
+	for _, w := range a.workflows.Warnings() {
+		a.log.Warn("a step of a workflow may fail", "workflow", w.Name, "error", w.Message)
 	}
 }
 
@@ -180,6 +188,7 @@ func strangers(named map[string][]string, there []tenancy.Tenant) (all []strange
 // onSignal tells of what it starts with, and reloads at each signal until ctx ends.
 func (a agents) onSignal(ctx context.Context, signals <-chan os.Signal) error {
 	a.partless()
+	a.doubtful()
 	a.tenantless() // logs it
 	a.impatient()
 	for {

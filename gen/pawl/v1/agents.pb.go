@@ -535,7 +535,8 @@ type ReloadedWorkflows struct {
 	// Files that are broken, by themselves or because an agent, a tool or a workflow that they name is not there any
 	// more. The others are in use.
 	Problems []*WorkflowProblem `protobuf:"bytes,4,rep,name=problems,proto3" json:"problems,omitempty"`
-	// Workflows that are in force and of no use as things are: the tenants are not there.
+	// Workflows that are in force and may be of no use: the tenants are not there, or a step names a skill that only the
+	// workspace of its agent may have.
 	Warnings      []*WorkflowWarning `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -606,7 +607,7 @@ func (x *ReloadedWorkflows) GetWarnings() []*WorkflowWarning {
 	return nil
 }
 
-// WorkflowWarning is why a workflow is of no use as things are.
+// WorkflowWarning is why a workflow may be of no use.
 type WorkflowWarning struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Workflow string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`

@@ -91,6 +91,14 @@ func (c *Catalogue) HasTool(name string) bool {
 	return false
 }
 
+// Command finds a command tool of the project.
+func (c *Catalogue) Command(name string) (command.Definition, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d, ok := c.parts.of(commands)[name].value.(command.Definition)
+	return d, ok
+}
+
 // Tools are names that HasTool knows, for errors.
 func (c *Catalogue) Tools() []string {
 	c.mu.Lock()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/tool/builtin"
 	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
@@ -99,11 +100,33 @@ func (p *Project) surrounding(lookup agent.Lookup) (s workflow.Surrounding) {
 			of, ok := tenants[name]
 			return of, ok
 		}
-		s.Tool, s.Tools = p.Agents.HasTool, p.Agents.Tools()
+		s.Tool, s.Tools = p.tool, p.Agents.Tools()
+		s.Skills = p.skills
 	}
 	if lookup != nil {
 		s.Variable = func(name string) bool { _, set := lookup(name); return set }
 		s.Secret = s.Variable
 	}
 	return s
+}
+
+// tool is what workflows know of one. What executors and MCP servers offer takes anything, as far as can be known.
+func (p *Project) tool(name string) (t workflow.Tool, ok bool) {
+	if of, ok := p.Agents.Command(name); ok {
+		return workflow.Tool{Arguments: of.Arguments, Command: &of}, true
+	}
+	if of, err := builtin.Tools().Find(name); err == nil {
+		t.Arguments = of.Schema
+	}
+	return t, p.Agents.HasTool(name)
+}
+
+// skills are those that an agent names, and whether it has a workspace.
+func (p *Project) skills(name string) (names []string, workspace, ok bool) {
+	for _, d := range p.Agents.All() {
+		if d.Name == name {
+			return d.Skills, d.Sandbox.Kind != agent.SandboxNone, true
+		}
+	}
+	return nil, false, false
 }

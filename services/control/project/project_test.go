@@ -108,3 +108,49 @@ func TestOpen(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// Workflows know the tools and the skills of the project.
+func TestToolsAndSkillsOfTheProject(t *testing.T) {
+	dir := t.TempDir()
+	files(t, dir, map[string]string{
+		"agents/helper.md": "---\nmodel: offline/shell\nsandbox: none\nskills: [review]\n---\n",
+		"tools/resize.yaml": "description: R.\ncommand: r\n" +
+			"arguments: {type: object, required: [width], properties: {width: {type: integer}}}\n",
+		"mcp/files.yaml":         "url: http://127.0.0.1:1\n",
+		"skills/review/SKILL.md": "---\nname: review\ndescription: Reviews.\n---\nLook.\n",
+		"workflows/good.yaml": "agent: helper\nsteps:\n- {skill: review}\n- {call: resize, with: {width: 3}}\n" +
+			"- {call: bash, with: {command: ls}}\n- {call: mcp__files__list, with: {any: 1}}\n" +
+			"- {call: executor/gpu, with: {any: 1}}\n",
+	})
+	p, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := p.Workflows.Get("default", "good")
+	if err != nil || len(d.Commands) != 1 || d.Commands["resize"].Command != "r" {
+		t.Errorf("%v, %+v", err, d.Commands)
+	}
+	files(t, dir, map[string]string{
+		"workflows/good.yaml": "agent: helper\nsteps:\n- {skill: revue}\n- {call: resize, with: {width: wide}}\n" +
+			"- {call: bash, with: {command: 1}}\n",
+	})
+	change := p.Workflows.Reload()
+	for _, want := range []string{
+		"good.yaml:3:11: agent helper has no skill revue", "good.yaml:4:32: tool resize takes width as a whole number",
+		"good.yaml:5:32: tool bash takes command as text, and is given a whole number",
+	} {
+		if len(change.Problems) != 1 || !strings.Contains(change.Problems[0].Err.Error(), want) {
+			t.Errorf("%s is not told: %+v", want, change.Problems)
+		}
+	}
+	// Another command is another workflow.
+	files(t, dir, map[string]string{"workflows/good.yaml": "steps: [{call: resize, with: {width: 3}}]\n"})
+	p.Workflows.Reload()
+	files(t, dir, map[string]string{
+		"tools/resize.yaml": "description: R.\ncommand: other\narguments: {type: object}\n",
+	})
+	p.Agents.Reload()
+	if change = p.Workflows.Reload(); !reflect.DeepEqual(change.Changed, []string{"good"}) {
+		t.Errorf("%+v", change)
+	}
+}

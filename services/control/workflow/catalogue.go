@@ -63,6 +63,11 @@ func readAll(
 	}
 	l.uncircle()
 	out.Found = l.read
+	for _, name := range slices.Sorted(maps.Keys(l.read)) {
+		for _, w := range l.read[name].warnings {
+			out.Warnings = append(out.Warnings, catalogue.Warning{Name: name, Message: w})
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(l.failed)) {
 		out.Problems = append(out.Problems, l.failed[name])
 	}

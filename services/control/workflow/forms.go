@@ -49,8 +49,8 @@ func isVariable(s string) bool { return document.Variable(s) }
 
 func listed(names []string) string { return strings.Join(names, ", ") }
 
-// command is a command line. An expression in it would be run as code.
-func command(to *string) Form {
+// line is a command line. An expression in it would be run as code.
+func line(to *string) Form {
 	return Form{
 		Name:   noExpressions,
 		Schema: map[string]any{"type": "string", "not": map[string]any{"pattern": `\$\{\{`}},
@@ -116,13 +116,22 @@ func unlikeOf(name string, known []string) string {
 	return "; there are " + listed(known[:min(len(known), mostKnown)])
 }
 
+// known reports whether there is a tool.
+func (r *reader) known(tool string) bool {
+	if r.surrounding.Tool == nil {
+		return true
+	}
+	_, ok := r.surrounding.Tool(tool)
+	return ok
+}
+
 func toolName(to *string) Form {
 	return Form{Name: "name of a tool", Schema: textSchema(), read: func(r *reader, n *yaml.Node, _ *expr.Scope) {
 		switch s := r.plain(n, maxName); {
 		case s == "":
 		case !toolForm().MatchString(s):
 			r.at(n, "%q cannot be a tool's name: it has letters, digits, _ and -", short(s))
-		case r.surrounding.Tool != nil && !r.surrounding.Tool(s):
+		case !r.known(s):
 			r.at(n, "there is no tool %s%s", short(s), unlikeOf(s, r.surrounding.Tools))
 		default:
 			*to = s

@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"encoding/json"
 	"slices"
 
 	"cel.dev/cel-go/common/types"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/document"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
 )
 
@@ -16,9 +18,12 @@ type Surrounding struct {
 	// Agent finds the tenants of an agent, none of which is all; nil does not check.
 	Agent  func(name string) (tenants []string, ok bool)
 	Agents []string // for errors
-	// Tool says whether there is a tool; nil does not check.
-	Tool  func(name string) bool
+	// Tool finds a tool; nil does not check.
+	Tool  func(name string) (Tool, bool)
 	Tools []string // for errors
+	// Skills finds the skills that an agent names, and whether it has a workspace, which may have others; ok is false
+	// when there is no such agent. Nil does not check.
+	Skills func(agent string) (names []string, workspace, ok bool)
 	// Variable says whether a variable of control is set; nil does not check.
 	Variable func(name string) bool
 	// Secret says whether a secret is set; nil does not check.
@@ -28,12 +33,20 @@ type Surrounding struct {
 	Child func(name string) (*Child, error)
 }
 
+// Tool is what a workflow knows of a tool that it calls.
+type Tool struct {
+	Arguments json.RawMessage     // JSON Schema; nil takes anything
+	Command   *command.Definition // of the project: whoever calls it keeps it
+}
+
 // Parse reads one definition. file is for errors only. All problems are reported together, one line each; each is an
 // ErrInvalid that names file, line and column.
 func Parse(name, file string, src []byte, around Surrounding) (*Definition, error) {
 	r := &reader{
-		Document: document.New(file), world: expr.NewWorld(), surrounding: around, ids: map[string]string{},
-		def: &Definition{Name: name, source: string(src), Children: map[string]Child{}},
+		Document: document.New(file), name: file, world: expr.NewWorld(), surrounding: around, ids: map[string]string{},
+		def: &Definition{
+			Name: name, source: string(src), Children: map[string]Child{}, Commands: map[string]command.Definition{},
+		},
 	}
 	r.file(src)
 	if err := r.Err(ErrInvalid); err != nil {

@@ -30,6 +30,7 @@ const (
 // reader reads the nodes of one file.
 type reader struct {
 	*document.Document
+	name        string   // of the file
 	lines       []string // of the file
 	world       *expr.World
 	surrounding Surrounding
@@ -43,6 +44,11 @@ type reader struct {
 // at reports a problem of a node.
 func (r *reader) at(n *yaml.Node, format string, args ...any) {
 	r.Report(document.At(n), "", "%s", fmt.Sprintf(format, args...))
+}
+
+// warn notes what is right, and may be of no use all the same.
+func (r *reader) warn(n *yaml.Node, format string, args ...any) {
+	r.def.warnings = append(r.def.warnings, document.At(n).In(r.name)+": "+fmt.Sprintf(format, args...))
 }
 
 // inside reports problems within a scalar. Their offsets count from a byte of its value.

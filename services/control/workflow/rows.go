@@ -35,7 +35,7 @@ var resultOf = Output{Name: "result", Of: "of the schema in `result`", Doc: "if 
 
 func (s *Shell) options() []Option {
 	return []Option{
-		{Name: "shell", Doc: "The command. It has no expressions: pass values by `env`.", Form: command(&s.Command)},
+		{Name: "shell", Doc: "The command. It has no expressions: pass values by `env`.", Form: line(&s.Command)},
 		{Name: "env", Doc: "Variables of the command; `secrets.NAME` can be used.", Form: texts(&s.Env, true)},
 		{Name: "cwd", Doc: "Directory in which it runs.", Form: text(&s.Cwd)},
 		{Name: "stdin", Doc: "What it reads.", Form: text(&s.Stdin)},

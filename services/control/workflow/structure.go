@@ -205,7 +205,6 @@ func (s *Set) complete(t *typing) {
 
 func (s *Shell) complete(t *typing) { t.result(s.Result, "") }
 func (r *Read) complete(t *typing)  { t.result(r.Result, "") }
-func (c *Call) complete(t *typing)  { t.result(c.Result, "") }
 func (h *HTTP) complete(t *typing)  { t.result(h.Result, "") }
 
 func (p *Prompt) complete(t *typing) {
@@ -215,8 +214,6 @@ func (p *Prompt) complete(t *typing) {
 		t.at(n, "must be a list of paths, and this is %s", expr.Name(p.Images.Type))
 	}
 }
-
-func (s *Skill) complete(t *typing) { t.worked(s.Agent, s.Result) }
 
 // worked adds what expressions see of an agent that has worked.
 func (t *typing) worked(agent string, result *Schema) {
@@ -266,39 +263,10 @@ func (w *Workflow) complete(t *typing) {
 		case child != nil:
 			t.def.Children[w.Name] = *child
 			out, _ = t.world.FromShape("the output of "+w.Name, child.Output)
-			w.input(t, child)
+			t.given("workflow", w.With, "workflow "+w.Name, child.Input)
 		}
 	}
 	if w.Wait {
 		t.put("output", &expr.Field{Type: out})
-	}
-}
-
-// input checks what a child is given against what it takes.
-func (w *Workflow) input(t *typing, child *Child) {
-	k, n := document.Find(t.node, "with")
-	if n == nil {
-		k, n = document.Find(t.node, "workflow")
-	}
-	if child.Input == nil {
-		return
-	}
-	takes, err := newSchema(child.Input)
-	if err != nil {
-		return // it was read before
-	}
-	given := t.world.Add("nothing", nil)
-	if w.With != nil {
-		given = w.With.Type
-	}
-	want, _ := t.world.FromSchema("input", takes.plain)
-	for _, p := range t.world.Misfits(given, want) {
-		at := n
-		if _, v := document.Find(n, p.Field); v != nil {
-			at = v
-		} else if w.With != nil {
-			at = k
-		}
-		t.at(at, "workflow %s %s", w.Name, p.Text)
 	}
 }

@@ -66,6 +66,36 @@ func (v *Value) Eval(ctx context.Context, in expr.Values) (any, error) {
 	return v.literal, nil
 }
 
+// constant is the value that it always has, if it has no expressions.
+func (v *Value) constant() (any, bool) {
+	switch v.kind {
+	case isText:
+		if v.text == nil {
+			return nil, false
+		}
+		return v.text.Literal()
+	case isList:
+		list := make([]any, len(v.items))
+		for i, item := range v.items {
+			var ok bool
+			if list[i], ok = item.constant(); !ok {
+				return nil, false
+			}
+		}
+		return list, true
+	case isMap:
+		all := make(map[string]any, len(v.fields))
+		for name, field := range v.fields {
+			var ok bool
+			if all[name], ok = field.constant(); !ok {
+				return nil, false
+			}
+		}
+		return all, true
+	}
+	return v.literal, true
+}
+
 // Schema is a JSON Schema 2020-12.
 type Schema struct {
 	JSON  json.RawMessage

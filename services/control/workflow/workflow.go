@@ -5,7 +5,8 @@
 //	Kinds: one table of kinds of steps and their options ──▶ what Parse accepts, package schema, docs/workflows.md
 //
 // A run pins the digest of the definition that it was admitted with, so that an edit never changes a run under way. A
-// definition holds what it knows of the workflows that it runs, so that its expressions keep their types.
+// definition holds what it knows of the workflows that it runs, so that its expressions keep their types, and the
+// command tools that it calls.
 //
 // Everything here is pure, but for the Catalogue, which reads files. How a run goes on from step to step is not decided
 // here.
@@ -26,6 +27,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/schedule"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
 )
 
@@ -81,11 +83,14 @@ type Definition struct {
 
 	// Scope is what expressions of the workflow itself can use: input, run and env.
 	Scope *expr.Scope
+	// Commands are the project's command tools that steps call, as they were when this one was loaded.
+	Commands map[string]command.Definition
 	// Children are the workflows that steps run, as they were when this one was loaded.
 	Children map[string]Child
 
-	source  string // the file
-	content json.RawMessage
+	source   string // the file
+	content  json.RawMessage
+	warnings []string // what is right and may be of no use, with file, line and column
 }
 
 // Limits bound what the agents of a run may use in all. Zero is no limit.

@@ -2,7 +2,6 @@ package expr
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -91,56 +90,76 @@ func (w *World) FromShape(title string, s Shape) (*types.Type, []string) {
 	return t, s.Words
 }
 
-// Misfit is what is wrong with a value that is given to something.
-type Misfit struct{ Field, Text string }
+// Misfit is what is wrong with a part of a value that is given to something.
+type Misfit struct {
+	Path []string // of fields; none is the whole
+	Text string
+}
 
 // Misfits tells what of an object cannot be given to something that takes one. What is not known fits.
-func (w *World) Misfits(given, takes *types.Type) (all []Misfit) {
-	have, want := w.Object(given), w.Object(takes)
+func (w *World) Misfits(given, takes *types.Type) []Misfit {
+	want := w.Object(takes)
 	if want == nil {
 		return nil
 	}
-	if have == nil {
-		if k := given.Kind(); k != types.DynKind && k != types.MapKind {
-			all = append(all, Misfit{"", "takes an object, and is given " + Name(given)})
-		}
-		return all
+	if have := w.Object(given); have != nil {
+		return w.misfits(have, want, nil)
 	}
-	for _, name := range slices.Sorted(maps.Keys(want.Fields)) {
+	if k := given.Kind(); k != types.DynKind && k != types.MapKind {
+		return []Misfit{{nil, "takes an object, and is given " + Name(given)}}
+	}
+	return nil
+}
+
+// misfits are those of an object at a path.
+func (w *World) misfits(have, want *Object, path []string) (all []Misfit) {
+	at := func(name string) []string { return append(slices.Clone(path), name) }
+	called := func(name string) string { return strings.Join(at(name), ".") }
+	for _, name := range want.names() {
 		f := want.Fields[name]
 		g := have.Fields[name]
 		switch {
 		case g == nil && f.Absent == "" && !f.filled:
-			all = append(all, Misfit{"", fmt.Sprintf("needs %s in its input", name)})
-		case g != nil && !fits(g.Type, f.Type):
-			all = append(all, Misfit{name, fmt.Sprintf("takes %s as %s, and is given %s", name, Name(f.Type),
-				Name(g.Type))})
-		case g != nil && f.Words != nil:
+			all = append(all, Misfit{path, fmt.Sprintf("needs %s in its input", called(name))})
+		case g == nil:
+		case w.Object(g.Type) != nil && w.Object(f.Type) != nil:
+			all = append(all, w.misfits(w.Object(g.Type), w.Object(f.Type), at(name))...)
+		case !fits(g.Type, f.Type) && g.Type.Kind() == types.ListKind && f.Type.Kind() == types.ListKind:
+			all = append(all, Misfit{at(name), fmt.Sprintf("takes each of %s as %s, and is given %s", called(name),
+				Name(f.Type.Parameters()[0]), Name(g.Type.Parameters()[0]))})
+		case !fits(g.Type, f.Type):
+			all = append(all, Misfit{at(name), fmt.Sprintf("takes %s as %s, and is given %s", called(name),
+				Name(f.Type), Name(g.Type))})
+		case f.Words != nil:
 			for _, word := range g.Words {
 				if !slices.Contains(f.Words, word) {
-					all = append(all, Misfit{name, fmt.Sprintf("takes as %s one of %s, and is given '%s'%s", name,
-						strings.Join(f.Words, ", "), document.Printable(word), document.DidYouMean(word, f.Words))})
+					all = append(all, Misfit{at(name), fmt.Sprintf("takes as %s one of %s, and is given '%s'%s",
+						called(name), strings.Join(f.Words, ", "), document.Printable(word),
+						document.DidYouMean(word, f.Words))})
 				}
 			}
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(have.Fields)) {
+	for _, name := range have.names() {
 		near := document.DidYouMean(name, want.names())
 		if want.Fields[name] == nil && (!want.open || near != "") {
-			all = append(all, Misfit{name, fmt.Sprintf("takes no %s%s", name, near)})
+			all = append(all, Misfit{at(name), fmt.Sprintf("takes no %s%s", called(name), near)})
 		}
 	}
 	return all
 }
 
-// fits reports whether a value of a type may be given where another is taken.
+// fits reports whether a value of a type may be given where another is taken. A number may be a whole one.
 func fits(given, takes *types.Type) bool {
 	g, t := given.Kind(), takes.Kind()
 	object := func(k types.Kind) bool { return k == types.MapKind || k == types.StructKind }
+	number := func(k types.Kind) bool { return k == types.IntKind || k == types.UintKind || k == types.DoubleKind }
 	switch {
+	case g == types.ListKind && t == types.ListKind:
+		return fits(given.Parameters()[0], takes.Parameters()[0])
 	case g == types.DynKind || t == types.DynKind || g == t:
 		return true
-	case object(g) && object(t), g == types.IntKind && t == types.DoubleKind:
+	case object(g) && object(t), number(g) && number(t):
 		return true
 	case t == types.StringKind && (g == types.TimestampKind || g == types.DurationKind || g == types.BytesKind):
 		return true
