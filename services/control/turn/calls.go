@@ -181,12 +181,16 @@ func (t *Strand) Start(ctx context.Context, s lane.Step) error {
 }
 
 // AddLast adds the outcome of the last call to a step, which the user is to commit: without the reply, if the step says
-// that its entries hold what the calls came to. isError says how the user takes it.
+// that its entries hold what the calls came to. Otherwise its record has all, for whoever reads the calls of the turn
+// again. isError says how the user takes it.
 func (t *Strand) AddLast(s *lane.Step, isError bool) {
 	c := t.turn.last
 	o := call.Outcome{CallID: c.ID, State: c.State, Leaves: c.Leaves}
 	if !s.ForgetReplies {
 		o.Reply = c.Reply
+		if c.Kind == uint8(tool.KindExecutor) {
+			s.Shown = append(s.Shown, call.Shown{CallID: c.ID, Stdout: call.Told, Stderr: call.Told})
+		}
 	}
 	s.Outcomes = append(s.Outcomes, o)
 	s.Events = append(s.Events, t.Event(event.Event{Type: event.ToolFinished, Call: c.finished(isError)}))

@@ -99,7 +99,7 @@ func (m *machine) told() []string {
 	return slices.Clone(m.sent)
 }
 
-// piece is a step of a run: one call of a command, which may need an approval.
+// piece is a step of a run: one call of a command, which may need an approval. "a then b" are two tries.
 type piece struct {
 	*turn.Strand
 	ord     int
@@ -126,9 +126,11 @@ func (p *piece) Begin(context.Context, *turn.Call, tool.Asked) (began time.Time,
 	return began, nil, errors.New("a command is no task")
 }
 
+func (p *piece) tries() []string { return strings.Split(p.command, " then ") }
+
 // Request makes the call of the step, the same for each owner.
-func (p *piece) Request(context.Context, *turn.Call) (tool.Asked, error) {
-	args, err := json.Marshal(map[string]string{"command": p.command})
+func (p *piece) Request(_ context.Context, c *turn.Call) (tool.Asked, error) {
+	args, err := json.Marshal(map[string]string{"command": p.tries()[c.Index]})
 	asked := p.kit.Tools.Read(model.Message{Role: model.Assistant, Content: []model.Block{{
 		Type: model.ToolCallBlock, CallID: fmt.Sprint(p.ord), Tool: p.kit.Tools.Names()[0], Args: args,
 	}}})
@@ -140,11 +142,16 @@ func (p *piece) begin(ctx context.Context) error {
 	if err := p.Inherit(ctx); err != nil || len(p.Calls()) > 0 {
 		return err
 	}
-	asked, err := p.Request(ctx, nil)
+	return p.try(ctx, 0)
+}
+
+// try makes the call of a try.
+func (p *piece) try(ctx context.Context, index int) error {
+	asked, err := p.Request(ctx, &turn.Call{Call: call.Call{Index: index}})
 	if err != nil {
 		return err
 	}
-	c, err := p.Make(0, asked, 0)
+	c, err := p.Make(index, asked, 0)
 	if err != nil {
 		return err
 	}
@@ -182,18 +189,22 @@ func (p *piece) work(ctx context.Context) error {
 	if err := p.begin(ctx); err != nil {
 		return err
 	}
-	for p.Open() > 0 {
-		if err := p.Await(ctx); err != nil {
-			return err
-		}
-		switch {
-		case p.of.Leaving():
-			return turn.ErrLeft
-		case p.Ends():
-			p.Stop()
-		}
+	if err := p.wait(ctx); err != nil {
+		return err
 	}
 	last := p.Last()
+	if next := last.Index + 1; next < len(p.tries()) {
+		s := lane.Step{}
+		p.AddLast(&s, true)
+		if err := p.Commit(s, lane.With{}); err != nil {
+			return err
+		}
+		p.Finish(last)
+		if err := errors.Join(p.try(ctx, next), p.wait(ctx)); err != nil {
+			return err
+		}
+		last = p.Last()
+	}
 	state := step.Completed
 	if last.State == call.Cancelled {
 		state = step.Cancelled
@@ -208,6 +219,22 @@ func (p *piece) work(ctx context.Context) error {
 	p.over = true
 	p.of.mu.Unlock()
 	p.of.root.Nudge()
+	return nil
+}
+
+// wait waits until the step's call has ended.
+func (p *piece) wait(ctx context.Context) error {
+	for p.Open() > 0 {
+		if err := p.Await(ctx); err != nil {
+			return err
+		}
+		switch {
+		case p.of.Leaving():
+			return turn.ErrLeft
+		case p.Ends():
+			p.Stop()
+		}
+	}
 	return nil
 }
 
@@ -449,6 +476,32 @@ func TestCallsOfAllStrandsAreAttachedTo(t *testing.T) {
 			}
 		}
 		if slices.Sort(executed); len(executed) != 3 || !slices.Contains(b.machine.told(), "attach a") {
+			t.Errorf("%q", b.machine.told())
+		}
+	})
+}
+
+// Calls of one turn that were made one after the other are told apart: one that has ended is over for the next owner,
+// which knows what it came to.
+func TestTriesOfOneTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, "a then b")
+		r := b.begin()
+		b.machine.end("a", tool.ExecReply{Stdout: tool.Captured{Head: []byte("first")}, ExitCode: 1, Confirmed: true})
+		b.settle()
+		b.die()
+		b.start()
+		b.settle()
+		p := b.now.pieces[0]
+		if p.Open() != 1 || len(p.Calls()) != 2 {
+			t.Fatalf("%d of %d calls are open", p.Open(), len(p.Calls()))
+		}
+		if x, ok := p.Calls()[0].Result().(tool.ExecReply); !ok || string(x.Stdout.Head) != "first" {
+			t.Errorf("the first try came to %+v", p.Calls()[0].Result())
+		}
+		b.machine.end("b", fine)
+		b.expect(b.states(r.ID), "1 completed, completed")
+		if slices.Contains(b.machine.told(), "attach a") {
 			t.Errorf("%q", b.machine.told())
 		}
 	})
