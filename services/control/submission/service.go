@@ -84,6 +84,7 @@ type Input struct {
 	WhenBusy       WhenBusy
 	IdempotencyKey string
 	By             *model.Speaker // who asks; nil is nobody that is known
+	Wakes          string         // a lane that rests on the end of the submission; "" is none
 	ToEnd          bool           // Prompt follows for the end only: the deltas of answers may be left out
 	Record         *audit.Record  // nil is none. It is stored with the admission, but not of a replay or with an error
 	MayBeBlank     bool           // the message may, as Flue's protocol has it
@@ -141,7 +142,7 @@ func (s *Service) admission(ctx context.Context, in *Input) (Admission, error) {
 	adm := Admission{
 		ID: ident.New(), Key: in.Key, SessionID: in.SessionID, Input: body, InputHash: hash,
 		IdempotencyKey: in.IdempotencyKey, AgentDigest: pin.Digest, Timeout: pin.Timeout, Options: in.Options,
-		WhenBusy: in.WhenBusy, Images: images,
+		WhenBusy: in.WhenBusy, Images: images, Wakes: in.Wakes,
 	}
 	if e := in.Record.Event(); e != nil {
 		of := *e

@@ -41,7 +41,7 @@ func (t *Strand) placeAll(ctx context.Context, s *lane.Step, with *lane.With) (w
 			continue // the first look says so: what a call comes to is recorded
 		}
 		if ok {
-			c.Executor, with.Executor = e.ID, t.lane.Binding(e.ID)
+			c.Executor, with.Executor = e.ID, t.binding(e.ID)
 			s.Events[len(s.Events)-1].Call.Executor = e.ID
 			if here, free := t.lane.deps.Slots.TryDispatch(e.ID, c.ID); free {
 				c.State, c.Dispatch, c.Journal = call.Dispatched, 1, here.JournalID
@@ -63,9 +63,10 @@ func (t *Strand) choose(ctx context.Context, needs ...string) (fleet.Executor, b
 	return t.Choose(ctx, w)
 }
 
+// Choose finds an executor that has what is wanted: that of the workspace, once it has one.
 func (t *Strand) Choose(ctx context.Context, w fleet.Wanted) (fleet.Executor, bool, error) {
 	e, ok, err := t.lane.deps.Fleet.Place(ctx, w)
-	if bound := ""; ok && err == nil {
+	if bound := ""; ok && err == nil && !t.kit.Apart {
 		if bound = t.lane.bind(e.ID); bound != e.ID {
 			w.Executor = bound
 			return t.lane.deps.Fleet.Place(ctx, w)
@@ -74,9 +75,18 @@ func (t *Strand) Choose(ctx context.Context, w fleet.Wanted) (fleet.Executor, bo
 	return e, ok, err
 }
 
+// binding is the executor that a commit binds the workspace to, "" for none.
+func (t *Strand) binding(executor string) string {
+	if t.kit.Apart {
+		return ""
+	}
+	return t.lane.Binding(executor)
+}
+
 // moved reports whether a call waits for an executor that the workspace is no longer at.
 func (t *Strand) moved(c *Call) bool {
-	return c.State == call.Pending && c.Executor != "" && c.Executor != t.lane.Executor() && !t.Stopped()
+	return c.State == call.Pending && c.Executor != "" && c.Executor != t.lane.Executor() && !t.Stopped() &&
+		!t.kit.Apart
 }
 
 // place gives a call that is known not to run, or that may run again, an executor, and sends it.
@@ -111,7 +121,7 @@ func (t *Strand) place(ctx context.Context, c *Call) error {
 	if c.Dispatch > 0 {
 		s.Shown = []call.Shown{{CallID: c.ID}}
 	}
-	if err := t.Commit(s, lane.With{Executor: t.lane.Binding(e.ID)}); err != nil {
+	if err := t.Commit(s, lane.With{Executor: t.binding(e.ID)}); err != nil {
 		t.freed(&next)
 		return err
 	}
@@ -225,7 +235,10 @@ func (t *Strand) order(ctx context.Context, c *Call) {
 
 // timeLeft is how long a call may run at the executor, lane.Never for as long as it wants.
 func (t *Strand) timeLeft() time.Duration {
-	left := t.lane.owner.Ends().In
+	left := lane.Never
+	if !t.who.Late {
+		left = t.lane.owner.Ends().In
+	}
 	if !t.ends.IsZero() {
 		left = min(left, time.Until(t.ends))
 	}

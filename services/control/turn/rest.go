@@ -112,7 +112,8 @@ func (l *Lane) restsWith(t *Strand, at rested) (last bool, all rested) {
 		l.resting.strands = map[*Strand]rested{}
 	}
 	l.resting.strands[t] = at
-	if len(l.resting.strands) < len(l.strands) || l.gates.Load() == 0 || l.drains || l.outcome.cut != nil {
+	if len(l.resting.strands) < len(l.strands) || l.gates.Load() == 0 || l.drains || l.outcome.cut != nil ||
+		Closed(l.head.over) { // a lane that has to end does not rest
 		return false, all
 	}
 	all = at

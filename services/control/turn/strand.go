@@ -49,6 +49,8 @@ type Who struct {
 	Parent    *Strand     // that it works for; nil for the root
 	// Above is closed when the strand has to end although the head goes on; nil for never.
 	Above <-chan struct{}
+	// Late says that the strand goes on although the head has to end: it cleans up. Only Above ends it.
+	Late bool
 }
 
 // Kit is what calls are carried out with. It changes between turns only.
@@ -58,6 +60,9 @@ type Kit struct {
 	Cwd     string
 	Env     func(*tool.Tool) map[string]*string // of calls of a tool
 	Sandbox agent.Sandbox                       // what the workspace needs of an executor
+	// Apart says that calls go to any executor that has what Sandbox needs: not to that of the workspace, which they do
+	// not choose either.
+	Apart bool
 	// Demands are tools that an executor has to offer for calls of them, Offered those and all others that the executor
 	// of the workspace has to offer.
 	Demands, Offered []string
@@ -125,17 +130,22 @@ func (t *Strand) Stop() {
 // Stopped reports whether Stop was called.
 func (t *Strand) Stopped() bool { return !t.since.IsZero() }
 
+// Late has the strand go on although the head has to end, see Who.
+func (t *Strand) Late() { t.who.Late = true }
+
 // Ends reports whether the strand has to end, by Stop or because it should be called.
 func (t *Strand) Ends() bool {
-	return t.Stopped() || t.timedOut || Closed(t.lane.head.over) || t.who.Above != nil && Closed(t.who.Above)
+	return t.Stopped() || t.timedOut || !t.who.Late && Closed(t.lane.head.over) ||
+		t.who.Above != nil && Closed(t.who.Above)
 }
 
 // TimedOut reports whether the strand's deadline was seen to pass.
 func (t *Strand) TimedOut() bool { return t.timedOut }
 
-// Over is closed when the lane's head has to end; nil once the strand is to end anyway, and so are the next two.
+// Over is closed when the lane's head has to end; nil of a late strand, and once the strand is to end anyway. So are
+// the next two then.
 func (t *Strand) Over() <-chan struct{} {
-	if t.Stopped() {
+	if t.Stopped() || t.who.Late {
 		return nil
 	}
 	return t.lane.head.over
@@ -178,7 +188,10 @@ func (t *Strand) SkipNews() {
 
 // Needs is what the workspace needs of an executor. Any goroutine may call it.
 func (t *Strand) Needs() fleet.Wanted {
-	w := fleet.Wanted{Tenant: t.lane.key.Tenant, Executor: t.lane.Executor(), Builtin: t.lane.deps.Builtin}
+	w := fleet.Wanted{Tenant: t.lane.key.Tenant, Builtin: t.lane.deps.Builtin}
+	if !t.kit.Apart {
+		w.Executor = t.lane.Executor()
+	}
 	if t.kit.Sandbox.Kind == agent.SandboxExecutor {
 		w.Labels = t.kit.Sandbox.Labels
 	}

@@ -301,7 +301,7 @@ func (a *attempt) rootWork(ctx context.Context) error {
 				})},
 			}, lane.With{})
 		}
-		if err := a.root.Idle(ctx, a.until, event.Event{Type: event.Restarted, Reason: "rests"}); err != nil {
+		if err := a.root.Idle(ctx, a.until); err != nil {
 			return err
 		}
 	}

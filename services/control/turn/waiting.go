@@ -26,7 +26,7 @@ const (
 // unplaced is why a call that no executor has waits. e is the executor of the session's workspace, zero when there
 // is none; known is false when the control plane has no record of it.
 func (t *Strand) unplaced(since time.Time, e fleet.Executor, known bool) event.Wait {
-	bound := t.lane.Executor()
+	bound := t.Needs().Executor
 	w := event.Wait{
 		Executor: bound,
 		Labels:   t.wanted().Labels,

@@ -167,6 +167,16 @@ func (m *Machine) Due(path string, now time.Time) {
 	}
 }
 
+// Refer is the record of a step that is to be carried out, with what carries it out. It is for the caller to store; its
+// Wait is what it was when the step began.
+func (m *Machine) Refer(path, ref string) step.Record {
+	n := m.active[path]
+	n.rec.Ref = ref
+	r := n.rec
+	m.records[path] = &r
+	return r
+}
+
 // Request is a step that is to be carried out, with its expressions evaluated. secrets are what steps may name.
 func (m *Machine) Request(path string, secrets map[string]string) (any, error) {
 	n := m.active[path]

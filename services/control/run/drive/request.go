@@ -2,6 +2,7 @@ package drive
 
 import (
 	"context"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/workflow"
 	"github.com/pawl-dev/pawl/services/control/workflow/expr"
@@ -67,6 +68,7 @@ type (
 		Step    *workflow.Approve
 		Text    string
 		Details any
+		Timeout time.Duration // 0 is none
 	}
 	// Workflow is another run.
 	Workflow struct {
@@ -95,6 +97,13 @@ func (e *evaluator) value(v *workflow.Value) (out any) {
 		out, e.err = v.Eval(e.ctx, e.in)
 	}
 	return out
+}
+
+func (e *evaluator) length(d workflow.Duration) (length time.Duration) {
+	if e.err == nil {
+		length, e.err = d.Eval(e.ctx, e.in)
+	}
+	return length
 }
 
 func (e *evaluator) texts(all map[string]*expr.Template) map[string]string {
@@ -149,7 +158,7 @@ func request(ctx context.Context, s *workflow.Step, in expr.Values, secrets map[
 	case *workflow.Signal:
 		out = Signal{do}
 	case *workflow.Approve:
-		out = Approve{Step: do, Text: e.text(do.Text), Details: e.value(do.Details)}
+		out = Approve{Step: do, Text: e.text(do.Text), Details: e.value(do.Details), Timeout: e.length(s.Timeout)}
 	case *workflow.Workflow:
 		out = Workflow{Step: do, With: e.value(do.With), Key: e.text(do.Key)}
 	}
