@@ -301,7 +301,9 @@ func (a *attempt) rootWork(ctx context.Context) error {
 				})},
 			}, lane.With{})
 		}
-		if err := a.root.Idle(ctx, a.until); err != nil {
+		if err := a.root.Idle(ctx, a.until, a.root.Event(event.Event{
+			Type: event.Restarted, Reason: "rests",
+		})); err != nil {
 			return err
 		}
 	}
