@@ -8,14 +8,14 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 )
 
-// Overdue settles a head from rows that its owner did not end in time.
-func Overdue(why Why) Settlement {
+// Overdue settles a head from rows, of a lane of the kind, that its owner did not end in time.
+func Overdue(kind Kind, why Why) Settlement {
 	z := Settlement{Outcome: Expired, Reason: ReasonNotEnded}
 	cause := "its deadline has passed"
 	if why == Abort {
 		z.Outcome, cause = Aborted, "an abort was requested"
 	}
-	z.Message = fmt.Sprintf("%s and it was not ended within %v; it is settled without its owner", cause, ForceGrace)
+	z.Message = fmt.Sprintf("%s and it was not ended within %v; it is settled without its owner", cause, kind.Grace())
 	return z
 }
 

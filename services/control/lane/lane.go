@@ -13,7 +13,7 @@
 //	                    └─────────────────────────┘
 //	                      release (drain: at once; after an error: after a pause),
 //	                      park (due later, or when mail comes), commit that settles with more queued,
-//	                      force: ends_at + ForceGrace has passed, settled from rows alone, epoch+1
+//	                      force: ends_at + the kind's grace has passed, settled from rows alone, epoch+1
 //
 // A lane that is due later is parked: it has no owner, no goroutine and no memory. A pause after an error and a parked
 // lane are the same state.
@@ -39,9 +39,13 @@ import (
 // lane.
 var ErrFenced = errs.New(errs.Aborted, "FENCED", "the lane has another owner")
 
-// ForceGrace is how long after its end is due a head may go on before it is settled from rows. It is longer than an
-// owner needs to cancel the calls of a tree.
-const ForceGrace = 30 * time.Second
+// How long after its end is due a head may go on before it is settled from rows.
+const (
+	// ForceGrace is that of a submission: longer than an owner needs to cancel the calls of a tree.
+	ForceGrace = 30 * time.Second
+	// RunGrace is that of a run, which carries out the steps that undo and finish it before it ends.
+	RunGrace = 10 * time.Minute
+)
 
 // Never is the remaining time of what has no end.
 const Never = time.Duration(math.MaxInt64)
@@ -54,6 +58,14 @@ const (
 	KindSession Kind = 1
 	KindRun     Kind = 2
 )
+
+// Grace is how long after its end is due the head of a lane of the kind may go on before it is settled from rows.
+func (k Kind) Grace() time.Duration {
+	if k == KindRun {
+		return RunGrace
+	}
+	return ForceGrace
+}
 
 // Fence proves the ownership of a lane.
 type Fence struct {

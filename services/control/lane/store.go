@@ -32,8 +32,8 @@ type Store interface {
 	// loops settle, calls that are pending become cancelled and those that are dispatched lost, the event says so, and
 	// the lane goes on without an owner. ErrFenced.
 	End(ctx context.Context, f Fence, outcome Outcome, reason, message string) (Ended, error)
-	// Force does the same with at most limit running lanes whose head should have ended for more than ForceGrace,
-	// whoever owns them: epoch+1, NOT_ENDED_IN_TIME.
+	// Force does the same with at most limit running lanes whose head should have ended for more than the grace
+	// of the lane's kind, whoever owns them: epoch+1, NOT_ENDED_IN_TIME.
 	Force(ctx context.Context, limit int) ([]Ended, error)
 	// Raise lifts the epoch of an owned lane above an epoch that an executor has seen, as after a restore of an older
 	// database: at most call.MaxRaise above its own. ErrFenced, also when above is out of that range.

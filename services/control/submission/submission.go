@@ -160,7 +160,7 @@ type Store interface {
 	ListSubmissions(ctx context.Context, sessionID string, before int64, limit int) ([]Submission, error)
 	// RequestAbort settles a queued submission as aborted. A running one has to end now: that is written into its
 	// lane's row and counted there as mail, so that its owner hears of it and, if the owner does not end it, it is
-	// settled lane.ForceGrace later. One that has settled or joined another is left. It returns the submission.
+	// settled a grace later (lane.Kind). One that has settled or joined another is left. It returns the submission.
 	// ErrNotFound.
 	RequestAbort(ctx context.Context, tenant, id string) (Submission, error)
 	// RequestAbortSession does so with every submission of the tenant's session that has not settled. It returns how

@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
@@ -35,7 +34,7 @@ l AS (UPDATE lanes x SET
     mail        = x.mail + c.runs::int,
     ends_why    = CASE WHEN NOT c.runs OR x.ends_at <= n.now THEN x.ends_why ELSE 2 END,
     ends_at     = CASE WHEN c.runs THEN least(x.ends_at, n.now) ELSE x.ends_at END,
-    force_after = CASE WHEN c.runs THEN least(x.force_after, n.now + $7::bigint * interval '1 microsecond')
+    force_after = CASE WHEN c.runs THEN least(x.force_after, n.now + ($7::bigint[])[x.kind] * interval '1 microsecond')
                   ELSE x.force_after END,
     due_at      = CASE WHEN c.runs AND x.state = 1 THEN least(x.due_at, n.now) ELSE x.due_at END
   FROM c, n WHERE x.lane_id = c.lane_id)
@@ -69,7 +68,7 @@ func (s *Store) abort(ctx context.Context, sql, laneID, id string) (settled int,
 		sql = asTenants + sql
 	}
 	batch.Queue(sql, id, now, string(z.Outcome), z.Reason, z.Message, cancellation,
-		micros(lane.ForceGrace)).QueryRow(func(row pgx.Row) error {
+		graces).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&settled, &running)
 	})
 	if tenant != "" {

@@ -47,7 +47,7 @@ func (s *Store) Claim(ctx context.Context, owner string, kind lane.Kind, limit i
 	id := uuid.NewString()
 	c := claim{
 		owner: owner, id: id, lanes: claimLanesSQL,
-		args: []any{owner, id, limit, int16(kind), s.now(), micros(lane.ForceGrace)}, due: []any{int16(kind), s.now()},
+		args: []any{owner, id, limit, int16(kind), s.now(), graces}, due: []any{int16(kind), s.now()},
 		runs: kind == lane.KindRun,
 	}
 	if last, crowded := s.turns.of(kind); crowded {
@@ -68,7 +68,7 @@ func (s *Store) TakeOver(ctx context.Context, owner string, dead []string, limit
 	id := uuid.NewString()
 	out, err := s.take(ctx, claim{
 		owner: owner, id: id, charge: 1, lanes: takeLanesSQL,
-		args: []any{owner, id, limit, validIDs(dead), s.now(), micros(lane.ForceGrace)},
+		args: []any{owner, id, limit, validIDs(dead), s.now(), graces},
 	})
 	for i := range out.Leases {
 		out.Leases[i].TakenOver = true
@@ -127,7 +127,7 @@ func (s *Store) claim(ctx context.Context, c claim, again bool, got *claimed) er
 			return nil
 		})
 	}
-	batch.Queue(claimHeadsSQL, c.charge, s.now(), micros(lane.ForceGrace), c.owner, c.id).Query(got.collect)
+	batch.Queue(claimHeadsSQL, c.charge, s.now(), graces, c.owner, c.id).Query(got.collect)
 	if c.runs {
 		batch.Queue(beginRunsSQL, s.now(), c.owner, c.id)
 	}

@@ -27,12 +27,12 @@ c AS (SELECT l.lane_id FROM b CROSS JOIN LATERAL (SELECT lane_id FROM lanes
     ORDER BY due_at LIMIT (SELECT greatest(1, $3 / greatest(count(*), 1)) FROM b) FOR UPDATE SKIP LOCKED) l
   LIMIT $3)` + takeSQL
 
-// takeSQL makes lanes c somebody's. A head whose time has passed while nobody ran it has a force grace from now on, of
-// $6 microseconds, in which its new owner can cancel its calls. It has that once: else it could be put off for ever.
+// takeSQL makes lanes c somebody's. A head whose time has passed while nobody ran it has the grace of its kind from now
+// on, one of $6, in which its new owner can cancel its calls. It has that once: else it could be put off for ever.
 const takeSQL = `
 UPDATE lanes x SET state = 2, owner = $1, epoch = x.epoch + 1, claim_id = $2,
-  force_after = CASE WHEN x.force_after <= x.ends_at + $6::bigint * interval '1 microsecond'
-    THEN greatest(x.force_after, $5::timestamptz + $6::bigint * interval '1 microsecond')
+  force_after = CASE WHEN x.force_after <= x.ends_at + ($6::bigint[])[x.kind] * interval '1 microsecond'
+    THEN greatest(x.force_after, $5::timestamptz + ($6::bigint[])[x.kind] * interval '1 microsecond')
     ELSE x.force_after END
 FROM c WHERE x.lane_id = c.lane_id`
 
@@ -81,7 +81,8 @@ h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stal
     WHERE q.session_id = l.lane_id AND q.seq >= ` + firstSQL + ` AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
   WHERE s.submission_id = q.submission_id AND s.status + 0 < 2 AND {lanes}
   RETURNING s.*, q.fresh, n.now + least(s.timeout_us, 3155760000000000) * interval '1 microsecond' AS ends),
-e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1, force_after = h.ends + $3::bigint * interval '1 microsecond'
+e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1, 
+    force_after = h.ends + ($3::bigint[])[x.kind] * interval '1 microsecond'
   FROM h WHERE x.lane_id = h.lane_id AND h.fresh AND h.timeout_us > 0 RETURNING x.lane_id, x.ends_at, x.ends_why)
 SELECT ` + loopColumns + `, l.kind, l.epoch, l.event_head, l.mail,
   (extract(epoch FROM COALESCE(e.ends_at, l.ends_at) - n.now) * 1e6)::bigint, COALESCE(e.ends_why, l.ends_why),

@@ -225,7 +225,7 @@ func (s *Store) queueNext(batch *pgx.Batch, ops []*commitOp, next *claimed) {
 		}
 	}
 	if len(kept) > 0 {
-		batch.Queue(nextHeadsSQL, keptTable.args(kept, 0, s.now(), micros(lane.ForceGrace))...).Query(next.collect)
+		batch.Queue(nextHeadsSQL, keptTable.args(kept, 0, s.now(), graces)...).Query(next.collect)
 	}
 }
 

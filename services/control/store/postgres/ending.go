@@ -143,7 +143,7 @@ func (s *Store) End(
 	if !isID(f.LaneID) {
 		return ended, lane.ErrFenced
 	}
-	e := ending{store: s, commitID: uuid.NewString(), decide: func(lane.Why) lane.Settlement {
+	e := ending{store: s, commitID: uuid.NewString(), decide: func(lane.Kind, lane.Why) lane.Settlement {
 		return lane.Settlement{Outcome: outcome, Reason: reason, Message: message}
 	}}
 	err = s.retry(ctx, func(ctx context.Context, again bool) error {
@@ -187,7 +187,7 @@ func (s *Store) ended(ctx context.Context, laneID, commitID string) (e lane.Ende
 type ending struct {
 	store           *Store
 	flush, commitID string
-	decide          func(lane.Why) lane.Settlement
+	decide          func(lane.Kind, lane.Why) lane.Settlement
 }
 
 // run settles the heads of the lanes that take takes.
@@ -229,8 +229,8 @@ func (e *ending) take(ctx context.Context, tx pgx.Tx, sql string, args ...any) (
 	var kind int16
 	_, err = pgx.ForEachRow(rows, []any{&id, &head, &more, &why, &now, &kind}, func() error {
 		taken[id] = &endRow{
-			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Why(why)), commitID: e.commitID,
-			eventHead: head, now: now, kind: lane.Kind(kind),
+			Ended: lane.Ended{LaneID: id, Ready: more}, z: e.decide(lane.Kind(kind), lane.Why(why)),
+			commitID: e.commitID, eventHead: head, now: now, kind: lane.Kind(kind),
 		}
 		ids = append(ids, id)
 		return nil

@@ -78,7 +78,7 @@ func (s *Store) ClaimSlowly(ctx context.Context, owner string, limit int) (lane.
 	id := uuid.NewString()
 	return s.take(ctx, claim{
 		owner: owner, id: id, lanes: slow,
-		args: []any{owner, id, limit, int16(lane.KindSession), s.now(), micros(lane.ForceGrace)},
+		args: []any{owner, id, limit, int16(lane.KindSession), s.now(), graces},
 	})
 }
 
@@ -129,7 +129,7 @@ func (s *Store) claimCost(
 ) (pages int, plan string, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var lines []string
-		args := []any{uuid.NewString(), uuid.NewString(), 64, int16(kind), s.now(), micros(lane.ForceGrace)}
+		args := []any{uuid.NewString(), uuid.NewString(), 64, int16(kind), s.now(), graces}
 		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+sql, append(args, more...)...)
 		if err == nil {
 			lines, err = pgx.CollectRows(rows, pgx.RowTo[string])

@@ -40,7 +40,7 @@ func (p runTx) Take(ctx context.Context, runID, owner string) (*lane.Lease, erro
 	batch := &pgx.Batch{}
 	batch.Queue(`UPDATE lanes SET state = 2, owner = $1, claim_id = $2, epoch = epoch + 1
 		WHERE lane_id = $3 AND state + 0 = 1 AND due_at <= $4::timestamptz`, owner, p.claimID, runID, s.now())
-	batch.Queue(claimHeadsSQL, 0, s.now(), micros(lane.ForceGrace), owner, p.claimID).Query(got.collect)
+	batch.Queue(claimHeadsSQL, 0, s.now(), graces, owner, p.claimID).Query(got.collect)
 	batch.Queue(beginRunsSQL, s.now(), owner, p.claimID)
 	if err := p.tx.SendBatch(ctx, batch).Close(); err != nil || len(got.heads) == 0 {
 		return nil, err

@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+
+	"github.com/pawl-dev/pawl/services/control/lane"
 )
 
 // newID is a UUIDv7.
@@ -48,6 +50,10 @@ func value[T any](p *T) (v T) {
 }
 
 func micros(d time.Duration) int64 { return d.Microseconds() }
+
+// graces is lane.Kind's Grace of each kind in microseconds, in order of their numbers from 1, which is how a statement
+// counts an array.
+var graces = []int64{micros(lane.KindSession.Grace()), micros(lane.KindRun.Grace())}
 
 // validIDs is those of ids that can be ids.
 func validIDs(ids []string) []string {

@@ -87,7 +87,7 @@ func (t tx) abort(l *laneRow, head *loopRow) error {
 	if err != nil || n == 0 {
 		return err
 	}
-	l.ends.abort(t.micros())
+	l.abort(t.micros())
 	l.wake(t.micros())
 	return t.save(l)
 }

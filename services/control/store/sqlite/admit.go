@@ -237,7 +237,7 @@ func (t tx) start(a submission.Admission, l *laneRow, out *submission.Admitted, 
 	sub.Status, sub.Phase, sub.Turn, sub.Input = submission.Running, lane.PhaseModel, 1, nil
 	sub.InputEntry, sub.EntryHead, sub.StartedAt = head+1, head+1, sub.AcceptedAt
 	l.state, l.owner, l.dueAt, l.epoch = running, a.Owner, t.micros(), l.epoch+1
-	l.ends = endsAfter(sub.Timeout, t.micros())
+	l.endAfter(sub.Timeout, t.micros())
 	seg, err := event.Pack(l.eventHead, []event.Event{{
 		Seq: l.eventHead + 1, Time: sub.StartedAt, SubmissionID: a.ID, Turn: 1, Type: event.Started, EntrySeq: head + 1,
 	}})

@@ -179,7 +179,7 @@ func (t tx) take(l *laneRow, death bool) (*lane.Lease, error) {
 			return nil, err
 		}
 	}
-	l.ends.taken(t.micros())
+	l.taken(t.micros())
 	lease.Ends = l.ends.remaining(t.micros())
 	return lease, t.save(l)
 }
@@ -190,7 +190,7 @@ func (t tx) startHead(l *laneRow, head *loopRow, loop *lane.Loop) (err error) {
 		return err
 	}
 	loop.StartedAt = time.UnixMicro(t.micros()).UTC()
-	l.ends = endsAfter(head.timeout(), t.micros())
+	l.endAfter(head.timeout(), t.micros())
 	_, err = t.exec(startHead, t.micros(), loop.EntryHead, l.eventHead, head.rowid)
 	if err == nil && l.kind == lane.KindRun {
 		_, err = t.exec(startRun, t.micros(), l.id)

@@ -82,7 +82,7 @@ func (s *Store) Force(ctx context.Context, limit int) (out []lane.Ended, err err
 				continue
 			}
 			l.epoch++
-			ended, err := t.endHead(l, head, lane.Overdue(l.ends.why))
+			ended, err := t.endHead(l, head, lane.Overdue(l.kind, l.ends.why))
 			if err != nil {
 				return err
 			}

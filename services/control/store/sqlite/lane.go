@@ -125,29 +125,32 @@ func (l *laneRow) wake(now int64) {
 	}
 }
 
-// endsAfter is the time of a head that begins now.
-func endsAfter(timeout time.Duration, now int64) (e ends) {
-	if timeout > 0 {
-		e = ends{at: now + timeout.Microseconds(), why: lane.Deadline}
-		e.force = e.at + lane.ForceGrace.Microseconds()
+// grace is how long after its end the head may go on, in microseconds.
+func (l *laneRow) grace() int64 { return l.kind.Grace().Microseconds() }
+
+// endAfter sets the time of a head that begins now.
+func (l *laneRow) endAfter(timeout time.Duration, now int64) {
+	if l.ends = (ends{}); timeout > 0 {
+		at := now + timeout.Microseconds()
+		l.ends = ends{at: at, force: at + l.grace(), why: lane.Deadline}
 	}
-	return e
 }
 
 // abort ends the head now, unless its deadline has done so.
-func (e *ends) abort(now int64) {
+func (l *laneRow) abort(now int64) {
+	e := &l.ends
 	if e.at == 0 || e.at > now {
 		e.at, e.why = now, lane.Abort
 	}
-	if force := now + lane.ForceGrace.Microseconds(); e.force == 0 || e.force > force {
+	if force := now + l.grace(); e.force == 0 || e.force > force {
 		e.force = force
 	}
 }
 
 // taken gives a head whose time has passed while nobody ran it a grace, in which its new owner can cancel its calls. It
 // has that once: else it could be put off for ever.
-func (e *ends) taken(now int64) {
-	grace := lane.ForceGrace.Microseconds()
+func (l *laneRow) taken(now int64) {
+	e, grace := &l.ends, l.grace()
 	if e.at > 0 && e.force <= e.at+grace {
 		e.force = max(e.force, now+grace)
 	}

@@ -21,6 +21,12 @@ func newRun(workflow string) run.Start {
 	}
 }
 
+// again is the start of another run that is the same.
+func again(n run.Start) run.Start {
+	n.ID, n.SubmissionID = ident.New(), ident.New()
+	return n
+}
+
 // keyedRun is a run of a concurrency key.
 func keyedRun(key string, limit int, p run.Policy) run.Start {
 	s := newRun("w")
@@ -184,7 +190,7 @@ var runCases = []testCase{
 			run.Expired: func(n run.Start) {
 				n.Timeout = time.Minute
 				ownRun(t, db.Store, n)
-				db.Advance(time.Minute + 2*lane.ForceGrace)
+				db.Advance(time.Minute + 2*lane.RunGrace)
 				_, err := db.Second.Force(ctx(t), 10)
 				ok(t, err)
 			},
@@ -194,6 +200,50 @@ var runCases = []testCase{
 			end(n)
 			if got := getRun(t, db.Second, n.ID); got.Status != status || got.EndedAt.IsZero() {
 				t.Errorf("%s: %+v", status, got)
+			}
+		}
+	}},
+	{"have a longer grace than submissions, in which they undo and finish what they did", func(t *testing.T, db DB) {
+		short := newRun("w")
+		short.Timeout = time.Minute
+		for what, h := range map[string]func() *holder{
+			"owned from its start": func() *holder { return ownRun(t, db.Store, again(short)) },
+			"claimed": func() *holder {
+				return claimRun(t, db.Store, startRun(t, db.Store, again(short)).ID)
+			},
+			"another attempt": func() *holder {
+				r := retry(failedRun(t, db, newRun("w")).session())
+				r.Owner, r.Timeout = live(t, db.Store), time.Minute
+				out, err := db.Store.RetryRun(ctx(t), r)
+				ok(t, err)
+				return hold(db.Store, *out.Lease)
+			},
+			"cancelled": func() *holder {
+				h := ownRun(t, db.Store, newRun("w"))
+				abortRun(t, db.Second, getRun(t, db.Store, h.session()))
+				return h
+			},
+			"taken over after its end": func() *holder {
+				ownRun(t, db.Store, again(short))
+				db.Advance(time.Hour)
+				return hold(db.Second, takeOver(t, db.Second, live(t, db.Second))[0])
+			},
+		} {
+			end := h()
+			db.Advance(lane.RunGrace - time.Second)
+			if end.lease.Ends.Why == lane.Deadline {
+				db.Advance(max(end.lease.Ends.In, 0))
+			}
+			if got := force(t, db.Second); len(got) != 0 {
+				t.Fatalf("%s: forced %+v too early", what, got)
+			}
+			db.Advance(2 * time.Second)
+			got := force(t, db.Second)
+			if len(got) != 1 || got[0].HeadID != end.id() {
+				t.Fatalf("%s: forced %+v", what, got)
+			}
+			if m := getRun(t, db.Store, end.session()).Message; !strings.Contains(m, lane.RunGrace.String()) {
+				t.Errorf("%s: %q does not say what it was given", what, m)
 			}
 		}
 	}},

@@ -176,7 +176,7 @@ var restCases = []testCase{
 			"force": func(n run.Start) {
 				n.Timeout = time.Minute
 				ownRun(t, db.Second, n)
-				db.Advance(time.Minute + 2*lane.ForceGrace)
+				db.Advance(time.Minute + 2*lane.RunGrace)
 				_, err := db.Second.Force(ctx(t), 10)
 				ok(t, err)
 			},

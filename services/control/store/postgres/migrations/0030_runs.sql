@@ -132,7 +132,7 @@ CREATE TABLE schedules (
     PRIMARY KEY (tenant, workflow, idx)
 );
 
-CREATE INDEX schedules_due ON schedules (next_at) WHERE NOT paused AND next_at IS NOT NULL;
+CREATE INDEX schedules_due ON schedules (next_at, tenant, workflow, idx) WHERE NOT paused AND next_at IS NOT NULL;
 
 -- Runs that are to be cancelled, on the way to their lanes: whoever wants it may hold other lanes, see wakes.
 CREATE TABLE aborts (

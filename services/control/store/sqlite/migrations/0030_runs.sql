@@ -132,7 +132,7 @@ CREATE TABLE schedules (
     UNIQUE (tenant, workflow, idx)
 ) STRICT;
 
-CREATE INDEX schedules_due ON schedules (next_at) WHERE NOT paused AND next_at IS NOT NULL;
+CREATE INDEX schedules_due ON schedules (next_at, tenant, workflow, idx) WHERE NOT paused AND next_at IS NOT NULL;
 
 -- The lane that rests on the submission: it has mail when that settles.
 ALTER TABLE submissions ADD COLUMN wakes TEXT;
