@@ -110,8 +110,12 @@ func (p *Project) surrounding(lookup agent.Lookup) (s workflow.Surrounding) {
 	return s
 }
 
-// tool is what workflows know of one. What executors and MCP servers offer takes anything, as far as can be known.
+// tool is what workflows know of one. What executors and MCP servers offer takes anything, as far as can be known. A
+// tool by which an agent asks others is none for a step.
 func (p *Project) tool(name string) (t workflow.Tool, ok bool) {
+	if builtin.Asks([]string{name}) {
+		return t, false
+	}
 	if of, ok := p.Agents.Command(name); ok {
 		return workflow.Tool{Arguments: of.Arguments, Command: &of}, true
 	}

@@ -31,7 +31,7 @@ func Quote(tag string, attributes []Attribute, text string) string {
 var attribute = strings.NewReplacer(`"`, "&quot;", "<", "&lt;", ">", "&gt;")
 
 // tags are those that this platform writes into conversations.
-var tags = regexp.MustCompile(`(?i)<(\s*/?\s*(?:workspace|skill)(?:_[a-z]+)?\b)`)
+var tags = regexp.MustCompile(`(?i)<(\s*/?\s*(?:workspace|skill|workflow)(?:_[a-z]+)?\b)`)
 
 // Inert is a text in which the tags that this platform writes are none any more.
 func Inert(text string) string { return tags.ReplaceAllString(text, "&lt;$1") }

@@ -43,6 +43,12 @@ func (c Call) Command() string {
 	return ""
 }
 
+// Fits reports whether a reply is one to the call. Any other one says nothing of what the call has done.
+func (c Call) Fits(r Reply) bool {
+	_, failed := r.(Failure)
+	return failed || c.Tool.How.fits(c.Request, r)
+}
+
 func (t *Tool) parse(args json.RawMessage) (Call, error) {
 	clean, problems := t.arguments(args)
 	if len(problems) > 0 {

@@ -29,6 +29,7 @@ func Accepted(b model.Block, kind Kind, safety Safety, command func(Exec, ExecRe
 		}
 		return Result{}, false
 	}}
+	how.fits = func(q Request, r Reply) bool { _, ok := how.render(q, r); return ok }
 	how.run = func(context.Context, Call) (Reply, error) { return nil, errGone }
 	return Asked{Block: b, Call: Call{
 		Tool:    &Tool{Spec: Spec{Name: b.Tool, Safety: safety, How: how}},

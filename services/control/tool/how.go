@@ -44,6 +44,7 @@ type How struct {
 	makes  bool // the request is made of the arguments, and does not have them by name
 	check  func(Request) []string
 	decode func(body []byte) (Reply, error)
+	fits   func(Request, Reply) bool // whether render shows it
 	render func(Request, Reply) (Result, bool)
 	run    Run
 }
@@ -86,6 +87,11 @@ func typed[Q Request, R Reply](kind Kind, render func(Q, R) Result) How {
 			return q, err
 		},
 		decode: decodeReply[R],
+		fits: func(req Request, reply Reply) bool {
+			_, asked := req.(Q)
+			_, answered := reply.(R)
+			return asked && answered
+		},
 		render: func(req Request, reply Reply) (Result, bool) {
 			q, asked := req.(Q)
 			r, answered := reply.(R)

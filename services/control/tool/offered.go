@@ -1,6 +1,7 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -127,6 +128,11 @@ func (s Said) Show() Result {
 		res.Images = append(res.Images, model.Image{MediaType: picture.Type(image), Data: image})
 	}
 	return res
+}
+
+// Words implements Worded.
+func (s Said) Words() (text, data string) {
+	return cmp.Or(s.Text, string(s.Structured)), string(s.Structured)
 }
 
 func renderSaid(_ CallTool, s Said) Result { return s.Show() }

@@ -44,6 +44,13 @@ type Process interface {
 	Over() bool
 }
 
+// Worded is a Reply in words, for who has room for all of them: what models are shown of it is bounded.
+type Worded interface {
+	Reply
+	// Words are the whole text, and the same as JSON if the reply has that, "" if not.
+	Words() (text, data string)
+}
+
 // Leaves reports whether a reply says that processes of the call may be left.
 func Leaves(r Reply) bool {
 	p, ran := r.(Process)
@@ -97,6 +104,9 @@ func (a Answer) Clean(c Cleaner) Reply {
 	a.Text = c.Text(a.Text)
 	return a
 }
+
+// Words implements Worded.
+func (a Answer) Words() (text, data string) { return a.Text, "" }
 
 // Closing is a reply that ends the loop whose call it answers: with a result, or without one. Of several calls of one
 // answer the first that is answered so counts.

@@ -1,6 +1,7 @@
 package tool
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -92,6 +93,17 @@ func (r ServerReply) Show() Result {
 	}
 	res.Text = said
 	return res
+}
+
+// Words implements Worded.
+func (r ServerReply) Words() (text, data string) {
+	var texts []string
+	for _, p := range r.Parts {
+		if p.Text != "" {
+			texts = append(texts, p.Text)
+		}
+	}
+	return cmp.Or(strings.Join(texts, "\n"), r.Structured), r.Structured
 }
 
 // holds reports whether one of the texts is the same JSON as a value: servers repeat it for clients that know text

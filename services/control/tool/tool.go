@@ -126,6 +126,13 @@ func (t *Tool) With(how How) *Tool {
 	return &c
 }
 
+// Exactly is a copy of the tool that takes the arguments as they are written.
+func (t *Tool) Exactly() *Tool {
+	c := *t
+	c.Exact = true
+	return &c
+}
+
 // Describe is a copy of the tool that tells models something else of itself, and in which check, unless it is nil,
 // says what more is wrong with a request.
 func (t *Tool) Describe(description string, check func(Request) []string) *Tool {

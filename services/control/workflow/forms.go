@@ -39,6 +39,9 @@ func lazily(pattern string) func() *regexp.Regexp {
 // ValidName reports whether s can be the name of a workflow.
 func ValidName(s string) bool { return nameForm().MatchString(s) }
 
+// ValidReason reports whether s can be the reason of a failure: a word for programs.
+func ValidReason(s string) bool { return isWord(s) }
+
 func isWord(s string) bool    { return wordForm().MatchString(s) && len(s) <= 64 }
 func isSignal(s string) bool  { return signalForm().MatchString(s) }
 func isDecider(s string) bool { return deciderForm().MatchString(s) }

@@ -1,12 +1,14 @@
 package drive
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/workflow"
 )
@@ -23,6 +25,7 @@ const (
 	ReasonArguments   = "arguments_invalid"
 	ReasonTool        = "tool_failed"
 	ReasonLost        = "output_lost"        // the step was carried out, and a part of its output is gone
+	ReasonInterrupted = "interrupted"        // nobody saw the end of what may be done again
 	ReasonUnconfirmed = "cancel_unconfirmed" // something of a cancelled step may go on
 )
 
@@ -61,9 +64,62 @@ func WasRead(do *workflow.Read, content, sha256 string) Outcome {
 	return completed(out, do.Result, content, "the content")
 }
 
-// Answered is the outcome of a call of a tool that has answered.
-func Answered(do *workflow.Call, text string) Outcome {
-	return completed(map[string]any{"text": text}, do.Result, text, "the answer")
+// WasWritten is the outcome of a file that was written.
+func WasWritten(path, sha256 string, size int) Outcome {
+	return Outcome{State: step.Completed, Output: map[string]any{"path": path, "sha256": sha256, "size": size}}
+}
+
+// Answered is the outcome of a call of a tool that has answered. data is the answer as JSON, if the tool gives that
+// beside the text; "" is none.
+func Answered(do *workflow.Call, text, data string) Outcome {
+	return completed(map[string]any{"text": text}, do.Result, cmp.Or(data, text), "the answer")
+}
+
+// Said is the outcome of an agent that has worked, for a step that wants a result, or nil. data is the result; nil is
+// none.
+func Said(wants *workflow.Schema, text, session string, usage model.Usage, data json.RawMessage) Outcome {
+	out := map[string]any{
+		"text": text, "session": session, "usage": map[string]any{
+			"input": usage.Input, "output": usage.Output, "cost_usd": usage.Cost.Total(),
+		},
+	}
+	return given(out, wants, data)
+}
+
+// Dispatched is the outcome of a message that was accepted, as a submission.
+func Dispatched(submission string) Outcome {
+	return Outcome{State: step.Completed, Output: map[string]any{"submission": submission}}
+}
+
+// Replied is the outcome of a message that an agent has answered. data is the result; nil is none.
+func Replied(do *workflow.Dispatch, submission, text string, data json.RawMessage) Outcome {
+	return given(map[string]any{"submission": submission, "text": text}, do.Result, data)
+}
+
+// Started is the outcome of another run that nobody waits for.
+func Started(run string) Outcome {
+	return Outcome{State: step.Completed, Output: map[string]any{"run": run}}
+}
+
+// Returned is the outcome of another run that has completed. output is JSON; nil is none.
+func Returned(run string, output json.RawMessage) Outcome {
+	out := map[string]any{"run": run, "output": nil}
+	if output != nil {
+		v, err := Decode(output)
+		if err != nil {
+			return failed(ReasonResult, "the run's output is not JSON: "+err.Error())
+		}
+		out["output"] = v
+	}
+	return Outcome{State: step.Completed, Output: out}
+}
+
+// given is an outcome with the result of an agent, if the step wants one.
+func given(out map[string]any, wants *workflow.Schema, data json.RawMessage) Outcome {
+	if wants != nil && data == nil {
+		return failed(ReasonResult, "the agent has ended without a result")
+	}
+	return completed(out, wants, string(data), "the result")
 }
 
 // completed is an outcome with a result, if the step wants one: text is JSON then, and what names it.
