@@ -326,6 +326,7 @@ func (l *loop) answered(ctx context.Context, req model.Request, a answer) error 
 	}
 	m := a.message
 	l.tree.spend(l, *m.Usage)
+	l.tree.answered(l, 1)
 	s := lane.Step{
 		Progress: &lane.Progress{Phase: lane.PhaseTools, Turn: l.row.Turn, Usage: l.row.Usage.Add(*m.Usage)},
 		Turn:     l.record(req, a, ""),

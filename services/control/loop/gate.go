@@ -139,12 +139,16 @@ func (l *loop) approvalOf(c call.Call, asked tool.Asked, args json.RawMessage) (
 	return a, nil
 }
 
-// path is the agents from the submission's own to this one.
+// path is the agents from the submission's own to this one. That of a guest begins with its workflow.
 func (l *loop) path() []approval.Stage {
-	if l.parent == nil {
-		return []approval.Stage{{Agent: l.agent()}}
+	above := []approval.Stage{{Agent: l.tree.Key().Agent}}
+	switch {
+	case l.root():
+		return above
+	case l.parent != nil:
+		above = l.parent.path()
 	}
-	return append(l.parent.path(), approval.Stage{
+	return append(above, approval.Stage{
 		Agent: l.agent(), Task: l.origin.call.ID, Description: l.origin.request.Description,
 	})
 }

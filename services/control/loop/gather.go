@@ -104,11 +104,12 @@ func (l *loop) toolsWait(what string, since time.Time) error {
 	if what == "" {
 		return nil
 	}
-	if l.parent != nil && l.row.Phase == lane.PhaseAccepted {
-		l = l.parent
+	tells := l.Strand
+	if by := l.asker(); by != nil && l.row.Phase == lane.PhaseAccepted {
+		tells = by
 	}
-	l.Push(l.Event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
+	tells.Push(tells.Event(event.Event{Type: event.ModelWaiting, Wait: &event.Wait{
 		Reason: WaitTools, Since: since, Message: "its tools are not known yet: waiting for " + what,
 	}}))
-	return l.Flush()
+	return tells.Flush()
 }

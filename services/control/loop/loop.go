@@ -23,8 +23,10 @@ import (
 type loop struct {
 	*turn.Strand // its calls, and its commits
 	tree         *tree
-	parent       *loop // nil for the root
+	parent       *loop  // nil for the root, and for a guest
+	guest        *guest // nil for all others
 	depth        int
+	late         bool        // it goes on although the head has to end
 	origin       origin      // the task call that it answers
 	task         *event.Loop // its identity in the stream, nil for the root
 	as           setup
@@ -58,9 +60,10 @@ type end struct {
 	said chan struct{} // closed when stop is set
 }
 
-func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
+// newLoop makes a loop of a row. What it works for is parent, or of if it is a guest.
+func newLoop(t *tree, parent *loop, of *guest, row lane.Loop) *loop {
 	l := &loop{
-		tree: t, parent: parent, row: row, begun: time.Now(), end: end{said: make(chan struct{})},
+		tree: t, parent: parent, guest: of, row: row, begun: time.Now(), end: end{said: make(chan struct{})},
 		beside:  beside{first: row.Phase == lane.PhaseAccepted || parent == nil && t.fresh},
 		steered: unsteered(t, &row),
 	}
@@ -70,17 +73,25 @@ func newLoop(t *tree, parent *loop, row lane.Loop) *loop {
 		who.Task = l.task
 	}
 	if parent != nil {
-		who.Parent, who.Above = parent.Strand, parent.end.said
+		who.Parent, who.Above, l.late = parent.Strand, parent.end.said, parent.late
 		if parent.task != nil {
 			l.task.Parent = parent.task.Task
 		}
 	}
+	if of != nil {
+		who.Parent, who.Above, l.late = of.Strand, of.Above, of.Late
+	}
+	who.Late = l.late
 	l.as.Env = l.env
 	l.Strand = turn.NewStrand(t.Lane, l, who, &l.as.Kit)
-	switch {
+	switch { // secrets even of what it shows without its own definition
 	case parent != nil:
-		l.depth, l.conversation = parent.depth+1, &conversation{}
-		l.as.Secrets = parent.as.Secrets // even of what it shows without its own definition
+		l.depth, l.conversation, l.as.Secrets = parent.depth+1, &conversation{}, parent.as.Secrets
+	case !l.root():
+		l.depth, l.conversation = 1, &conversation{}
+		if of != nil {
+			l.as.Secrets = of.work.Secrets
+		}
 	case t.kept != nil:
 		l.conversation = t.kept
 	default:
@@ -116,6 +127,7 @@ func (l *loop) recover(ctx context.Context) error {
 		return err
 	}
 	l.tree.spend(l, l.row.Usage)
+	l.tree.answered(l, l.answers())
 	if l.row.Phase == lane.PhaseTools {
 		if err := l.Inherit(ctx); err != nil {
 			return err
@@ -131,6 +143,14 @@ func (l *loop) recover(ctx context.Context) error {
 	return nil
 }
 
+// answers is how often its model has answered.
+func (l *loop) answers() int {
+	if l.row.Phase == lane.PhaseModel {
+		return l.row.Turn - 1
+	}
+	return l.row.Turn
+}
+
 // prepare gathers what the loop runs with.
 func (l *loop) prepare(ctx context.Context) error {
 	deps := &l.tree.deps
@@ -138,7 +158,10 @@ func (l *loop) prepare(ctx context.Context) error {
 	if err == nil {
 		l.as.values, err = def.Env.Expand(deps.Lookup)
 	}
-	if l.parent == nil {
+	switch {
+	case l.guest != nil:
+		l.as.Secrets = append(def.Secrets(deps.Lookup), l.guest.work.Secrets...)
+	case l.parent == nil:
 		l.as.Secrets = def.Secrets(deps.Lookup)
 	}
 	if e, answered := errs.Public(err); answered && !lane.Outage(err) {
@@ -167,6 +190,7 @@ func (l *loop) work(ctx context.Context) error {
 			return l.goodbye()
 		}
 		l.checkStop()
+		l.checkLimit()
 		if err := l.step(ctx); err != nil && !l.Unreadable(err) {
 			return err
 		}
@@ -244,38 +268,6 @@ func (l *loop) goodbye() error {
 	}
 	return turn.ErrLeft
 }
-
-// checkStop turns an abort, a passed deadline, or the end of the loop that this one works for into a stop.
-func (l *loop) checkStop() {
-	switch {
-	case l.end.stop != nil:
-	case l.TimedOut():
-		l.timedOut()
-	case turn.Closed(l.tree.Over()) && l.tree.Owner().Why() == lane.Abort:
-		l.halt(*abortStop())
-	case turn.Closed(l.tree.Over()):
-		head := l.tree.Head()
-		l.halt(*deadlineStop(head.Root().Timeout))
-	case l.parent != nil && turn.Closed(l.parent.end.said):
-		l.halt(*l.parent.end.stop)
-	}
-}
-
-// halt makes the loop end, for the first reason that is given.
-func (l *loop) halt(s Stop) {
-	if l.end.stop == nil {
-		l.end.stop = &s
-		l.Stop()
-		close(l.end.said)
-	}
-}
-
-// fromAbove reports whether whoever the loop works for ends, too.
-func (l *loop) fromAbove() bool {
-	return l.parent != nil && (turn.Closed(l.tree.Over()) || turn.Closed(l.parent.end.said))
-}
-
-func (l *loop) timedOut() { l.halt(*deadlineStop(l.as.def.Limits.Timeout)) }
 
 // begin is T1: the input becomes part of the conversation.
 func (l *loop) begin() error {

@@ -27,6 +27,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model/offline"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -60,6 +61,7 @@ type executor struct {
 	waiting  []string              // calls that were told to wait for a slot
 	results  map[string]tool.Reply // of calls that have ended, sent again with each Attach
 	tools    []tool.Offered
+	wanted   []fleet.Wanted // what Place was asked for
 }
 
 var errAway = errors.New("away")
@@ -79,6 +81,7 @@ func (e *executor) Place(_ context.Context, w fleet.Wanted) (fleet.Executor, boo
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	x := e.info()
+	e.wanted = append(e.wanted, w)
 	fits := len(w.Needs) == 0 || w.Executor != ""
 	for _, name := range w.Needs {
 		_, offers := x.Offers(name)
@@ -230,6 +233,7 @@ type bench struct {
 	workspaces  workspace.Files
 	definitions loop.Definitions // nil is the bench's own
 	log         *slog.Logger     // nil is none
+	host        *hosting         // what runs do; nil: there are none
 	drain       chan struct{}
 	id          string // of the replica
 	kill        context.CancelFunc
@@ -307,8 +311,12 @@ func (b *bench) replica(store store, events *event.Service, definitions loop.Def
 		Workspaces: b.workspaces,
 		Lookup:     func(name string) (string, bool) { return "hunter2hunter2", name == "SECRET" }, Log: log,
 	})
+	runners := map[lane.Kind]lane.Runner{lane.KindSession: runner}
+	if b.host != nil {
+		runners[lane.KindRun] = hostRunner{b, runner, store}
+	}
 	return lane.NewWorker(lane.Deps{
-		Store: store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: runner}, Events: events, Bus: b.bus,
+		Store: store, Runners: runners, Events: events, Bus: b.bus,
 		MayReap: b.mayReap, Slots: b.slots, Log: log,
 	})
 }
@@ -317,6 +325,7 @@ func (b *bench) replica(store store, events *event.Service, definitions loop.Def
 type store interface {
 	lane.Store
 	loop.Store
+	ListSteps(ctx context.Context, runID string, after, limit int) ([]step.Record, error)
 }
 
 // die ends the replica without a word, as SIGKILL does.

@@ -131,18 +131,26 @@ func exhausted(s State) *Stop {
 	return nil
 }
 
+// Whose a limit is.
+const (
+	ofAgent = "the agent's"
+	ofRun   = "the run's"
+)
+
 // limit is checked before every model call.
-func limit(s State) *Stop {
-	l, used := s.Limits, s.Spent
+func limit(s State) *Stop { return beyond(ofAgent, s.Limits, s.Loop.Turn, s.Spent) }
+
+// beyond is why a turn is beyond limits, nil if it is not.
+func beyond(whose string, l agent.Limits, turn int, used model.Usage) *Stop {
 	switch {
-	case l.Turns > 0 && s.Loop.Turn > l.Turns:
-		return &Stop{lane.Failed, "LIMIT_TURNS", fmt.Sprintf("the agent's limit of %s is reached",
+	case l.Turns > 0 && turn > l.Turns:
+		return &Stop{lane.Failed, "LIMIT_TURNS", fmt.Sprintf("%s limit of %s is reached", whose,
 			plural.Of(l.Turns, "turn"))}
 	case l.Tokens > 0 && used.Total() >= l.Tokens:
-		return &Stop{lane.Failed, "LIMIT_TOKENS", fmt.Sprintf("the agent's limit of %s is reached (%d used)",
+		return &Stop{lane.Failed, "LIMIT_TOKENS", fmt.Sprintf("%s limit of %s is reached (%d used)", whose,
 			plural.Of(l.Tokens, "token"), used.Total())}
 	case l.CostUSD > 0 && used.Cost.Total() >= l.CostUSD:
-		return &Stop{lane.Failed, "LIMIT_COST", fmt.Sprintf("the agent's limit of $%.2f is reached (about $%.2f used)",
+		return &Stop{lane.Failed, "LIMIT_COST", fmt.Sprintf("%s limit of $%.2f is reached (about $%.2f used)", whose,
 			l.CostUSD, used.Cost.Total())}
 	}
 	return nil
@@ -166,8 +174,8 @@ func within(child, parent agent.Limits, spent, own model.Usage) agent.Limits {
 	return child
 }
 
-func deadlineStop(timeout time.Duration) *Stop {
-	return &Stop{lane.Expired, "LIMIT_TIMEOUT", fmt.Sprintf("the agent's limit of %s is reached", timeout)}
+func deadlineStop(whose string, timeout time.Duration) *Stop {
+	return &Stop{lane.Expired, "LIMIT_TIMEOUT", fmt.Sprintf("%s limit of %s is reached", whose, timeout)}
 }
 
 func abortStop() *Stop { return &Stop{lane.Aborted, lane.ReasonAborted, "an abort was requested"} }

@@ -29,11 +29,15 @@ type origin struct {
 	turn    int
 	by      *event.Loop // that loop's identity in the stream, nil for the root
 	request builtin.TaskRequest
+	input   model.Message // that it begins with
 }
 
 // definition is what the loop runs with. That of a sub-agent is pinned with the loop that asked.
 func (l *loop) definition(ctx context.Context) (agent.Definition, error) {
-	if l.parent == nil {
+	switch {
+	case l.guest != nil:
+		return l.guest.definition(ctx, l.tree.deps.Agents)
+	case l.parent == nil:
 		return l.tree.deps.Agents.Definition(ctx, l.row.AgentDigest)
 	}
 	name := l.origin.request.Agent
@@ -73,8 +77,11 @@ func (l *loop) originOf(c *turn.Call, request builtin.TaskRequest) origin {
 
 // recoverOrigin finds the call that a sub-agent's loop answers.
 func (l *loop) recoverOrigin(ctx context.Context) error {
-	if l.parent == nil {
-		return fmt.Errorf("no loop of the lane waits for call %s", l.row.ParentCall)
+	switch {
+	case l.guest != nil:
+		return l.recoverGuest()
+	case l.parent == nil:
+		return fmt.Errorf("nobody in the lane waits for call %s", l.row.ParentCall)
 	}
 	c := l.parent.Resumed(l.row.ParentCall)
 	l.origin = l.parent.originOf(c, builtin.TaskRequest{})
@@ -103,28 +110,43 @@ func (l *loop) Begin(ctx context.Context, c *turn.Call, asked tool.Asked) (
 	if err != nil {
 		return time.Time{}, nil, err
 	}
-	key := l.row.Key
-	key.Name += "/task:" + c.ID // no prompt can have such a name
-	child := newLoop(l.tree, l, lane.Loop{
-		ID: ident.New(), LaneID: l.row.LaneID, RootID: l.row.RootID, SessionID: ident.New(), Key: key, Seq: 1,
-		ParentCall: c.ID, StartedAt: time.Now(),
-	})
+	child := newLoop(l.tree, l, nil, l.tree.childRow(l.row.Key, c))
 	child.origin = l.originOf(c, request)
-	child.origin.began = child.row.StartedAt
-	if !l.tree.Admit(child.Strand) {
+	child.origin.input = model.Message{Role: model.User, Content: []model.Block{{
+		Type: model.TextBlock, Text: request.Prompt,
+	}}}
+	return child.start(ctx, "SUBAGENT_UNUSABLE", "The sub-agent")
+}
+
+// childRow is the row of a loop that is to carry out a call of a loop, or of a run, with this key.
+func (t *tree) childRow(key session.Key, c *turn.Call) lane.Loop {
+	key.Name += "/task:" + c.ID // no prompt can have such a name
+	head := t.Head()
+	return lane.Loop{
+		ID: ident.New(), LaneID: head.Fence.LaneID, RootID: head.Root().ID, SessionID: ident.New(), Key: key, Seq: 1,
+		ParentCall: c.ID, StartedAt: time.Now(),
+	}
+}
+
+// start has a new loop work, see turn.User. unusable is the reason of its failure if it cannot, and what names it then.
+func (l *loop) start(ctx context.Context, unusable, what string) (began time.Time, failed tool.Reply, err error) {
+	l.origin.began = l.row.StartedAt
+	if !l.tree.Admit(l.Strand) {
 		return time.Time{}, nil, nil
 	}
-	if err := child.prepare(ctx); err != nil {
-		l.tree.Remove(child.Strand)
-		if errors.Is(err, turn.ErrLeft) || ctx.Err() != nil {
+	if err := l.prepare(ctx); err != nil {
+		l.tree.Remove(l.Strand)
+		if errors.Is(err, turn.ErrLeft) || ctx.Err() != nil || l.guest != nil && lane.Outage(err) {
 			return time.Time{}, nil, err // whoever goes on with the lane begins it
 		}
-		return time.Time{}, tool.Failure{Reason: "SUBAGENT_UNUSABLE", Message: fmt.Sprintf(
-			"The sub-agent could not begin: %v", err)}, nil
+		return time.Time{}, tool.Failure{Reason: unusable, Message: fmt.Sprintf("%s could not begin: %v", what,
+			err)}, nil
 	}
-	child.row.AgentDigest = child.as.def.Digest()
-	l.tree.Go(turn.Job{Strand: child.Strand, Work: child.work})
-	return child.origin.began, nil, nil
+	if l.guest == nil {
+		l.row.AgentDigest = l.as.def.Digest()
+	}
+	l.tree.Go(turn.Job{Strand: l.Strand, Work: l.work})
+	return l.origin.began, nil, nil
 }
 
 // TaskEnded implements turn.User.
@@ -132,21 +154,37 @@ func (l *loop) TaskEnded() { l.row.Stalls, l.row.StallCause = 0, "" } // the nex
 
 // beginTask is T1 of a sub-agent: its conversation, its input, and the dispatch of the call that it answers.
 func (l *loop) beginTask() error {
-	o := &l.origin
 	s := lane.Step{
 		Begin: &lane.Begin{
-			RootID: l.row.RootID, Key: l.row.Key, ParentID: l.parent.row.SessionID, ParentCall: l.row.ParentCall,
-			AgentDigest: l.row.AgentDigest,
+			RootID: l.row.RootID, Key: l.row.Key, ParentID: l.above(), ParentCall: l.row.ParentCall,
+			AgentDigest: l.row.AgentDigest, Options: l.row.Options,
 		},
 		Dispatches: []call.Dispatch{{CallID: l.row.ParentCall, Dispatch: 1}},
 		Progress:   &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: 1},
 	}
-	e := l.entry(&s, session.Input, model.Message{Role: model.User, Content: []model.Block{{
-		Type: model.TextBlock, Text: o.request.Prompt,
-	}}})
+	e := l.entry(&s, session.Input, l.origin.input)
 	s.Events[0] = l.Event(event.Event{Type: event.TaskStarted, EntrySeq: e.Seq, Entry: &e, Task: l.about()})
 	s.Events[0].Turn = 1
 	return l.Commit(s, lane.With{})
+}
+
+// asker is the strand whose call the loop carries out, nil if that is nobody's.
+func (l *loop) asker() *turn.Strand {
+	switch {
+	case l.parent != nil:
+		return l.parent.Strand
+	case l.guest != nil:
+		return l.guest.Strand
+	}
+	return nil
+}
+
+// above is the conversation of whoever asked.
+func (l *loop) above() string {
+	if l.parent != nil {
+		return l.parent.row.SessionID
+	}
+	return l.row.LaneID
 }
 
 // about is what watchers are told of a sub-agent.
@@ -183,14 +221,17 @@ func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 	if err := l.Commit(s, lane.With{}); err != nil {
 		return err
 	}
-	if l.parent != nil {
-		l.parent.Strand.TaskEnded(l.row.ParentCall, state, reply, told.Usage)
+	if by := l.asker(); by != nil {
+		by.TaskEnded(l.row.ParentCall, state, reply, told.Usage)
 	}
 	return nil
 }
 
 // taskReply is what the loop that asked is told of the end of a sub-agent.
 func (l *loop) taskReply(z event.Settlement) tool.Reply {
+	if l.guest != nil {
+		return l.guest.reply(z, l.row.SessionID)
+	}
 	switch lane.Outcome(z.Outcome) {
 	case lane.Completed:
 		if z.Data != nil {

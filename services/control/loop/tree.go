@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/pawl-dev/pawl/internal/contain"
+	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/turn"
@@ -23,7 +24,11 @@ type tree struct {
 	next  bool          // the lane goes on with another head
 	kept  *conversation // of the root, for the next head
 
-	mu sync.Mutex // guards what loops have spent
+	limits agent.Limits // of all guests together; zero is none
+
+	mu      sync.Mutex  // guards what loops have spent, and what follows
+	spent   model.Usage // by all loops together
+	answers int         // of guests' models
 }
 
 func newTree(r *Runner, o *lane.Owner, fresh bool) *tree {
@@ -45,10 +50,14 @@ func (t *tree) Drive(ctx context.Context) error {
 
 // recover makes the open loops, parents before their children, each as far as its rows tell.
 func (t *tree) recover(ctx context.Context) ([]turn.Job, error) {
-	head := t.Head()
+	return t.reopen(ctx, t.Head().Loops, nil)
+}
+
+// reopen makes loops of the rows of open ones. find finds who has the calls of guests; nil where there are none.
+func (t *tree) reopen(ctx context.Context, rows []lane.Loop, find Finder) ([]turn.Job, error) {
 	var all []*loop
 	var jobs []turn.Job
-	for _, row := range head.Loops {
+	for _, row := range rows {
 		var parent *loop
 		if i := slices.IndexFunc(all, func(l *loop) bool {
 			c := l.Call(row.ParentCall)
@@ -56,7 +65,11 @@ func (t *tree) recover(ctx context.Context) ([]turn.Job, error) {
 		}); i >= 0 {
 			parent = all[i]
 		}
-		l := newLoop(t, parent, row)
+		var of *guest
+		if parent == nil && find != nil {
+			of = find.find(row.ParentCall)
+		}
+		l := newLoop(t, parent, of, row)
 		if err := contain.Do(func() error { return l.recover(ctx) }); err != nil {
 			return nil, l.Blame(err)
 		}
@@ -80,6 +93,7 @@ func (t *tree) rest(root *loop, next bool) {
 func (t *tree) spend(l *loop, u model.Usage) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.spent = t.spent.Add(u)
 	for ; l != nil; l = l.parent {
 		l.spent = l.spent.Add(u)
 	}

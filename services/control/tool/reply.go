@@ -96,12 +96,13 @@ func (f Failure) LogValue() slog.Value {
 // Answer is a reply in words: a sub-agent's last text, what a function of control has to say.
 type Answer struct {
 	Text    string
+	Data    json.RawMessage   `json:",omitempty"` // a structured result; nil is none
 	Details map[string]string // for clients
 }
 
 // Clean implements Reply.
 func (a Answer) Clean(c Cleaner) Reply {
-	a.Text = c.Text(a.Text)
+	a.Text, a.Data = c.Text(a.Text), c.JSON(a.Data)
 	return a
 }
 

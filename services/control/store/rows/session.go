@@ -25,21 +25,21 @@ const (
 		k.forked_from, k.forked_at, k.rewound_to FROM `
 	sessionJoins   = ` JOIN lanes l ON l.lane_id = k.lane_id JOIN sessions r ON r.session_id = k.lane_id `
 	sessionColumns = sessionSelect + `sessions k` + sessionJoins
-	// Those of runs are not listed: see package run.
-	sessionPage = noRuns + `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
+	sessionPage    = `AND k.session_id < $2 AND ($3 = '' OR k.instance = $3)
 		AND substr(k.instance, 1, length(CAST($5 AS text))) = CAST($5 AS text) ORDER BY k.session_id DESC LIMIT $4`
 )
 
+// noRuns leaves out those of runs: see package run.
 const noRuns = `AND substr(k.agent, 1, 9) <> '` + run.Name + `' `
 
 var (
 	findSession = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $2 AND k.instance = $3 AND k.name = $4`)
 	getSession  = reads(sessionColumns + `WHERE k.session_id = $1 AND k.tenant = $2`)
 	// The order of ids finds a page at once. To look for the tenant first would not: nearly every session is of one.
-	listSessions = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id IS NULL ` + sessionPage)
+	listSessions = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id IS NULL ` + noRuns + sessionPage)
 	// "k.agent <> ''" always holds. It is the condition of the index of agents' sessions.
 	listAgentSessions = reads(sessionColumns + `WHERE k.tenant = $1 AND k.agent = $6 AND k.agent <> ''
-		AND k.parent_id IS NULL ` + sessionPage)
+		AND k.parent_id IS NULL ` + noRuns + sessionPage)
 	listChildren = reads(sessionColumns + `WHERE k.tenant || '' = $1 AND k.parent_id = $6 ` + sessionPage)
 	// Of several labels, the first one finds the sessions. $7 are the labels, of which there are $8.
 	listLabelled = reads(sessionSelect + `session_labels m JOIN sessions k ON k.session_id = m.session_id` +
