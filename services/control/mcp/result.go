@@ -68,6 +68,7 @@ func Read(method string, r mcpclient.Result) (tool.ServerReply, error) {
 		w.Notes = append(w.Notes, fmt.Sprintf("While this call ran the server asked a question, which was declined, "+
 			"because nobody is there to answer: %q", clip.Shorten(clip.Sanitize(question), 500)))
 	}
+	w.Left += w.left
 	if w.left > 0 {
 		w.Notes = append(w.Notes, fmt.Sprintf("%d bytes of text of the answer are left out.", w.left))
 	}
@@ -88,7 +89,7 @@ func Refused(method string, code int64, message string) tool.Failure {
 type reader struct {
 	tool.ServerReply
 	texts, images int
-	left          int // bytes that were left out
+	left          int // bytes of texts that were left out
 }
 
 func (w *reader) text(s string) {
@@ -168,6 +169,7 @@ func (w *reader) call(body json.RawMessage) error {
 	switch n := len(r.Structured); {
 	case n == 0 || string(r.Structured) == "null":
 	case n > maxTexts:
+		w.Left += n
 		w.Notes = append(w.Notes, fmt.Sprintf("The structured content has %d bytes and is left out.", n))
 	default:
 		w.Structured = string(r.Structured)

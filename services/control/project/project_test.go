@@ -132,12 +132,13 @@ func TestToolsAndSkillsOfTheProject(t *testing.T) {
 	}
 	files(t, dir, map[string]string{
 		"workflows/good.yaml": "agent: helper\nsteps:\n- {skill: revue}\n- {call: resize, with: {width: wide}}\n" +
-			"- {call: bash, with: {command: 1}}\n",
+			"- {call: bash, with: {command: 1}}\n- {call: task}\n",
 	})
 	change := p.Workflows.Reload()
 	for _, want := range []string{
 		"good.yaml:3:11: agent helper has no skill revue", "good.yaml:4:32: tool resize takes width as a whole number",
 		"good.yaml:5:32: tool bash takes command as text, and is given a whole number",
+		"good.yaml:6:10: there is no tool task", // which is a part of an agent
 	} {
 		if len(change.Problems) != 1 || !strings.Contains(change.Problems[0].Err.Error(), want) {
 			t.Errorf("%s is not told: %+v", want, change.Problems)

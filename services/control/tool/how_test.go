@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/model"
 )
 
 // controlled is a call of a tool that this process carries out.
@@ -30,6 +31,30 @@ func TestControlCarriesOutACall(t *testing.T) {
 	got, err := c.Run(t.Context(), slog.New(slog.DiscardHandler))
 	if answer, ok := got.(Answer); err != nil || !ok || answer.Text != "the call says hello" {
 		t.Errorf("got %#v, %v", got, err)
+	}
+}
+
+// A reply fits a call if its tool shows such replies.
+func TestWhichRepliesFitACall(t *testing.T) {
+	known := Call{Tool: define(t, spec("say")), Request: words{}}
+	command := func(Exec, ExecReply) Result { return Result{} }
+	gone := Accepted(model.Block{Tool: "say"}, KindExecutor, Pure, command).Call
+	for name, c := range map[string]struct {
+		reply       Reply
+		known, gone bool
+	}{
+		"an answer": {Answer{}, true, true},
+		"a failure": {Failure{}, true, true},
+		"a file":    {TextReply{}, false, false},
+		"a command": {ExecReply{}, false, true},
+		"nothing":   {nil, false, false},
+	} {
+		if known.Fits(c.reply) != c.known || gone.Fits(c.reply) != c.gone {
+			t.Errorf("%s: %v, %v", name, known.Fits(c.reply), gone.Fits(c.reply))
+		}
+	}
+	if other := (Call{Tool: known.Tool, Request: Exec{}}); other.Fits(Answer{}) {
+		t.Error("an answer to another request fits")
 	}
 }
 

@@ -41,6 +41,7 @@ type ServerReply struct {
 	Parts      []ServerPart
 	Structured string // JSON beside the parts; "" is none
 	IsError    bool
+	Left       int      `json:",omitempty"` // bytes of the answer that are left out
 	Notes      []string // for the model, of what control has to say of the answer
 }
 

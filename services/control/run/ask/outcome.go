@@ -187,6 +187,10 @@ func called(q drive.Call, c tool.Call, reply tool.Reply) drive.Outcome {
 	if shown.IsError {
 		return failed(drive.ReasonTool, clip.Shorten(shown.Text, maxWhy))
 	}
+	if r, ok := reply.(tool.ServerReply); ok && r.Left > 0 {
+		return failed(drive.ReasonTooLarge, fmt.Sprintf("%d bytes of the answer are more than what is kept of one: "+
+			"ask for less", r.Left))
+	}
 	if w, ok := reply.(tool.Worded); ok {
 		said, data := w.Words()
 		return drive.Answered(q.Step, said, data)

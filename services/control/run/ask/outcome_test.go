@@ -241,11 +241,13 @@ func TestOutcomesOfTools(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cut := tool.ServerReply{Left: 3}
 	parts := []tool.ServerPart{{Text: "a"}, {Image: []byte("i")}, {Text: "b"}}
 	compare(t, calls(t), server, map[string]came{
 		"a server":           {"data", tool.ServerReply{Parts: parts, Structured: `{"n":1}`}, data("a\nb")},
 		"a server's data":    {"data", tool.ServerReply{Structured: `{"n":1}`}, data(`{"n":1}`)},
 		"a server's error":   {"plain", tool.ServerReply{Parts: parts, IsError: true}, fails(drive.ReasonTool, "a\nb")},
+		"a server's all":     {"plain", cut, fails(drive.ReasonTooLarge, "3 bytes")},
 		"another's":          {"plain", tool.Said{}, fails(drive.ReasonInterrupted, "no answer")},
 		"a server of no use": {"plain", failure("MCP_UNAVAILABLE", "m"), fails("mcp_unavailable", "m")},
 	})

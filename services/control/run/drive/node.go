@@ -199,7 +199,7 @@ func (n *node) outcome(o Outcome) {
 	case n.timedOut && signal:
 		n.complete(map[string]any{"received": false, "at": o.Output["at"]})
 	case n.timedOut:
-		n.fail(step.Failure{Reason: ReasonTimeout, Message: "the step took longer than its timeout"})
+		n.fail(late(o.Failed))
 	case o.State == step.Cancelled:
 		n.fail(step.Failure{Reason: ReasonCancelled, Message: "it was cancelled"})
 	default:

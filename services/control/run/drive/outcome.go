@@ -142,6 +142,15 @@ func completed(out map[string]any, s *workflow.Schema, text, what string) Outcom
 	return Outcome{State: step.Completed, Output: out}
 }
 
+// late is the failure of a step that was cancelled because its time was over, which has ended with f.
+func late(f *step.Failure) step.Failure {
+	l := step.Failure{Reason: ReasonTimeout, Message: "the step took longer than its timeout"}
+	if f != nil && f.Reason == ReasonUnconfirmed {
+		l.Message += ": " + f.Message
+	}
+	return l
+}
+
 func failed(reason, message string) Outcome {
 	return Outcome{State: step.Failed, Failed: &step.Failure{Reason: reason, Message: message}}
 }

@@ -1,8 +1,10 @@
 package drive
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/workflow"
@@ -66,5 +68,23 @@ steps:
 	n := Ran(shell("data"), `{"n": 9007199254740993}`, "", 0).Output["result"].(map[string]any)["n"]
 	if n != int64(9007199254740993) {
 		t.Errorf("a large number became %v", n)
+	}
+}
+
+// The failure of a step that takes too long says whether something of it may go on.
+func TestATimeoutSaysWhatMayGoOn(t *testing.T) {
+	def := parse(t, "steps: [{id: slow, shell: x, timeout: 5m}]")
+	for name, c := range map[string]struct{ reason, want string }{
+		"confirmed":   {ReasonCancelled, "the step took longer than its timeout"},
+		"unconfirmed": {ReasonUnconfirmed, "the step took longer than its timeout: it may run"},
+	} {
+		m := New(context.Background(), def, Facts{ID: "r"}, nil, nil)
+		m.Due("slow", time.Time{})
+		m.Ended("slow", Outcome{State: step.Cancelled, Failed: &step.Failure{Reason: c.reason, Message: "it may run"}})
+		effects := m.Next()
+		end, ok := effects[len(effects)-1].(End)
+		if !ok || end.Failed == nil || end.Failed.Reason != ReasonTimeout || end.Failed.Message != c.want {
+			t.Errorf("%s: %+v", name, end.Failed)
+		}
 	}
 }
