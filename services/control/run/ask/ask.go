@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/internal/rawjson"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/run/drive"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -206,16 +207,16 @@ func reason(given, otherwise string) string {
 	return otherwise
 }
 
-// Failed is the outcome of a step that cannot be asked for, or that somebody refuses. An error that has no reason is
-// nothing that a run is told of: ok is false.
+// Failed is the outcome of a step that cannot be asked for, or that somebody refuses. An error that has no reason, or
+// of a database that does not answer now, is nothing that a run is told of: ok is false.
 func Failed(err error) (o drive.Outcome, ok bool) {
 	var known *refusal
 	if errors.As(err, &known) {
 		return known.Outcome, true
 	}
 	e, ok := errs.Public(err)
-	if !ok {
-		return o, ok
+	if !ok || lane.Outage(err) {
+		return o, false
 	}
 	return failed(reason(e.Reason(), drive.ReasonFailed), e.Error()), true
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/run/drive"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -229,6 +230,9 @@ func TestStepsThatCannotBeAskedFor(t *testing.T) {
 		t.Error("a signal is no call")
 	} else if _, ok := Failed(err); ok {
 		t.Error("a run is told of a bug")
+	}
+	if _, ok := Failed(errs.New(errs.Unavailable, "DATABASE_UNAVAILABLE", "")); ok {
+		t.Error("a run fails because the database does not answer for a moment")
 	}
 	if o, ok := Failed(expr.ErrFailed.With("no such key")); !ok || o.Failed.Reason != drive.ReasonExpression {
 		t.Errorf("an expression that fails: %+v", o.Failed)
