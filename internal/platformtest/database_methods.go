@@ -177,9 +177,9 @@ func (d *Database) Rebind(ctx context.Context, tenant, id, executor string) (ses
 	})
 }
 
-// AgentOf implements store.Definitions.
-func (d *Database) AgentOf(ctx context.Context, loopID string) (string, error) {
-	return ask(ctx, d, "AgentOf", func(ctx context.Context) (string, error) { return d.db.AgentOf(ctx, loopID) })
+// PinOf implements store.Pinned.
+func (d *Database) PinOf(ctx context.Context, loopID string) (store.Pin, error) {
+	return ask(ctx, d, "PinOf", func(ctx context.Context) (store.Pin, error) { return d.db.PinOf(ctx, loopID) })
 }
 
 // CompleteCall implements call.Store.

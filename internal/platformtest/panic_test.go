@@ -32,7 +32,7 @@ type life struct {
 
 // reports are the uses of the database by a replica that takes a result for an owner which it cannot reach.
 func reports(op string) bool {
-	return slices.Contains([]string{"OwnerOf", "GetCall", "AgentOf", "CompleteCall"}, op)
+	return slices.Contains([]string{"OwnerOf", "GetCall", "PinOf", "CompleteCall"}, op)
 }
 
 var lives = []life{

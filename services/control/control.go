@@ -206,7 +206,8 @@ func (p *plane) assemble(ctx context.Context) error {
 	p.links = link.NewServer(link.Deps{
 		Calls: p.Store, Fleet: p.Store, Local: p.fleet, Owner: p.worker, Peers: p.peers, Bus: p.bus,
 		Replica:  p.replicas.ID,
-		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.Lookup}, Clock: mono.New(), Log: p.Log,
+		Identity: executorIdentity, Redactor: redactor{p.Store, pinned, p.pinned, p.Lookup}, Clock: mono.New(),
+		Log:    p.Log,
 		Grants: p.Store, Granted: p.granted,
 		ToolsChanged: p.beside.Changed,
 	})

@@ -55,10 +55,10 @@ type Calls interface {
 	DispatchedCalls(ctx context.Context, executor string) ([]call.Call, error)
 }
 
-// Redactor knows the secrets of sessions' agents.
+// Redactor knows the secrets of agents and of workflows.
 type Redactor interface {
-	// Redact takes the secrets of a call's agent out of what the call came to. An error that carries a reason says that
-	// they cannot be known here: the definition or a variable is missing.
+	// Redact takes the secrets of what a call is made by out of what it came to. An error that carries a reason says
+	// that they cannot be known here: the definition or a variable is missing.
 	Redact(ctx context.Context, c call.Call, reply tool.Reply) (tool.Reply, error)
 }
 

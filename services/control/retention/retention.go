@@ -40,8 +40,8 @@ const (
 	// the file that holds its secret cannot bring it back; but one that a data directory made for itself goes once it
 	// has expired.
 	Tokens
-	// Definitions are those of agents that no unsettled submission is pinned to, by the time at which they were last
-	// pinned.
+	// Definitions are those of agents that no unsettled submission is pinned to, and those of workflows of which there
+	// is no run, by the time at which they were last pinned.
 	Definitions
 	// Deletions are those that are done, by the time of their end.
 	Deletions

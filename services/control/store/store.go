@@ -48,7 +48,7 @@ type Store interface {
 	Close() error
 }
 
-// Definitions keeps the agent definitions that submissions are pinned to, by digest.
+// Definitions keeps the definitions of agents and of workflows that work is pinned to, by digest.
 type Definitions interface {
 	// PutDefinition stores a definition, or keeps a stored one from being deleted as unused for retention.RecordAge.
 	PutDefinition(ctx context.Context, digest, name string, body []byte) error
@@ -56,10 +56,15 @@ type Definitions interface {
 	GetDefinition(ctx context.Context, digest string) ([]byte, error)
 }
 
-// Pinned tells which definition work runs with.
+// Pin is the definitions whose secrets count for a loop, by digest. In a session that is the agent of the head. In a
+// run it is the workflow, and the agent that carries out the step, "" where a step does without; its sub-agents work
+// with what it works with.
+type Pin struct{ Agent, Workflow string }
+
+// Pinned tells which definitions work runs with.
 type Pinned interface {
-	// AgentOf returns the digest that the root of a loop's tree is pinned to, or submission.ErrNotFound.
-	AgentOf(ctx context.Context, loopID string) (digest string, err error)
+	// PinOf returns what a loop is pinned to, or submission.ErrNotFound.
+	PinOf(ctx context.Context, loopID string) (Pin, error)
 }
 
 // Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits

@@ -81,7 +81,7 @@ h AS (UPDATE submissions s SET status = 1, attempts = s.attempts + $1::int, stal
     WHERE q.session_id = l.lane_id AND q.seq >= ` + firstSQL + ` AND q.status + 0 < 2 ORDER BY q.seq LIMIT 1) q
   WHERE s.submission_id = q.submission_id AND s.status + 0 < 2 AND {lanes}
   RETURNING s.*, q.fresh, n.now + least(s.timeout_us, 3155760000000000) * interval '1 microsecond' AS ends),
-e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1, 
+e AS (UPDATE lanes x SET ends_at = h.ends, ends_why = 1,
     force_after = h.ends + ($3::bigint[])[x.kind] * interval '1 microsecond'
   FROM h WHERE x.lane_id = h.lane_id AND h.fresh AND h.timeout_us > 0 RETURNING x.lane_id, x.ends_at, x.ends_why)
 SELECT ` + loopColumns + `, l.kind, l.epoch, l.event_head, l.mail,

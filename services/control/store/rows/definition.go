@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/pawl-dev/pawl/internal/ident"
+	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
@@ -13,8 +14,15 @@ var (
 	insertDefinition = writes(`INSERT INTO definitions (digest, name, body, created_at, used_at)
 		VALUES ($1, $2, $3, {now}, {now}) ON CONFLICT (digest) DO UPDATE SET used_at = excluded.used_at`)
 	findDefinition = reads(`SELECT body FROM definitions WHERE digest = $1`)
-	findAgent      = reads(`SELECT r.agent_digest FROM submissions q
-		JOIN submissions r ON r.submission_id = COALESCE(q.root_id, q.submission_id) WHERE q.submission_id = $1`)
+	findPin        = reads(`SELECT r.agent_digest, l.kind, q.parent_call FROM submissions q
+		JOIN submissions r ON r.submission_id = COALESCE(q.root_id, q.submission_id)
+		JOIN lanes l ON l.lane_id = r.lane_id WHERE q.submission_id = $1`)
+	// The loop itself, or what is above it, that carries out a call of the head.
+	findGuest = reads(`WITH RECURSIVE found AS (SELECT s.agent_digest, s.parent_call, s.root_id FROM submissions s
+		WHERE s.submission_id = $1 UNION ALL SELECT s.agent_digest, s.parent_call, s.root_id FROM found
+		JOIN tool_calls c ON c.call_id = found.parent_call JOIN submissions s ON s.submission_id = c.submission_id)
+		SELECT found.agent_digest FROM found JOIN tool_calls c ON c.call_id = found.parent_call
+		WHERE c.submission_id = found.root_id`)
 )
 
 // PutDefinition implements store.Definitions.
@@ -29,11 +37,28 @@ func (t *Tables) GetDefinition(ctx context.Context, digest string) ([]byte, erro
 	return body, wrap("get definition", err)
 }
 
-// AgentOf implements store.Definitions.
-func (t *Tables) AgentOf(ctx context.Context, loopID string) (string, error) {
+// PinOf implements store.Pinned.
+func (t *Tables) PinOf(ctx context.Context, loopID string) (pin store.Pin, err error) {
 	if !ident.IsUUID(loopID) {
-		return "", submission.ErrNotFound
+		return pin, submission.ErrNotFound
 	}
-	digest, err := one(ctx, t.port, firstText, submission.ErrNotFound, findAgent, loopID)
-	return digest, wrap("find the agent of a loop", err)
+	type head struct {
+		digest string
+		kind   lane.Kind
+		root   bool
+	}
+	of, err := one(ctx, t.port, func(r Row) (head, error) {
+		return head{r.text(0), lane.Kind(r.int(1)), r.text(2) == ""}, nil
+	}, submission.ErrNotFound, findPin, loopID)
+	switch {
+	case err != nil:
+	case of.kind != lane.KindRun:
+		pin.Agent = of.digest
+	case of.root:
+		pin.Workflow = of.digest
+	default:
+		pin.Workflow = of.digest
+		pin.Agent, err = one(ctx, t.port, firstText, submission.ErrNotFound, findGuest, loopID)
+	}
+	return pin, wrap("find what a loop is pinned to", err)
 }

@@ -6,12 +6,33 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 )
+
+// childOf begins a sub-agent of a loop, with a definition, by a call that is on record.
+func (h *holder) childOf(parent *lane.Loop, digest string) *draft {
+	k := newCall(h, 1, len(h.lease.Loops))
+	k.LoopID, k.Kind = parent.ID, 2
+	asks := h.stepOf(parent, 0)
+	asks.Calls = []call.Call{k}
+	d := h.child(parent)
+	d.Begin.ParentCall, d.Begin.AgentDigest = k.ID, digest
+	return merge(asks, d)
+}
+
+// descend begins a sub-agent of the root, and one of that. It returns the first.
+func descend(t tester, h *holder) *lane.Loop {
+	t.Helper()
+	h.commit(t, h.childOf(h.root(), "the first's digest"))
+	h.commit(t, h.childOf(&h.lease.Loops[1], "the second's digest"))
+	return &h.lease.Loops[1]
+}
 
 // loopCases are of sub-agents: loops in the lane of the loop that asked for them.
 var loopCases = []testCase{
@@ -177,6 +198,33 @@ var loopCases = []testCase{
 			t.Errorf("a second loop for one call: %v", err)
 		}
 		equal(t, "the session", read(t, db.Store, h.session()), before)
+	}},
+	{"work with the definitions of those whose files they work on", func(t *testing.T, db DB) {
+		own := start(t, db.Store, "a", live(t, db.Store))
+		deep, deeper := descend(t, own), &own.lease.Loops[2]
+		r := ownRun(t, db.Store, newRun("w"))
+		guest, below := descend(t, r), &r.lease.Loops[2]
+		r.commit(t, r.childOf(r.root(), "another's digest"))
+		for what, c := range map[string]struct {
+			of   *lane.Loop
+			want store.Pin
+		}{
+			"a submission":               {own.root(), store.Pin{Agent: own.root().AgentDigest}},
+			"a sub-agent":                {deep, store.Pin{Agent: own.root().AgentDigest}},
+			"a sub-agent's":              {deeper, store.Pin{Agent: own.root().AgentDigest}},
+			"a run":                      {r.root(), store.Pin{Workflow: "digest"}},
+			"an agent of a run":          {guest, store.Pin{Workflow: "digest", Agent: "the first's digest"}},
+			"a sub-agent of that":        {below, store.Pin{Workflow: "digest", Agent: "the first's digest"}},
+			"another agent of the run's": {&r.lease.Loops[3], store.Pin{Workflow: "digest", Agent: "another's digest"}},
+		} {
+			got, err := db.Second.PinOf(ctx(t), c.of.ID)
+			ok(t, err)
+			equal(t, what, got, c.want)
+		}
+		for _, id := range []string{ident.New(), "x"} {
+			_, err := db.Store.PinOf(ctx(t), id)
+			refused(t, err, submission.ErrNotFound)
+		}
 	}},
 	{"pin their definitions while they run", func(t *testing.T, db DB) {
 		ok(t, db.Store.PutDefinition(ctx(t), "child's digest", "agent", []byte("d")))
