@@ -35,6 +35,7 @@ type options struct {
 	auth, logFormat, logLevel  string
 	hosts, origins             []string
 	webFetch                   []string // hosts whose pages agents may read
+	httpHosts                  []string // hosts that workflows may reach
 	sharedNone, noRowSecurity  bool
 	grace                      time.Duration
 	retainEvents, retainAudit  time.Duration
@@ -76,6 +77,9 @@ func (o *options) flags(c *cobra.Command) {
 	f.StringSliceVar(&o.webFetch, "web-fetch-host", nil,
 		"`HOST`: host, such as example.com or *.example.com, whose pages agents may read with web_fetch; may be "+
 			"repeated; none are by default")
+	f.StringSliceVar(&o.httpHosts, "http-host", nil,
+		"`HOST`: host that http steps of workflows may reach, such as example.com or *.example.com; may be repeated; "+
+			"none are by default")
 	f.StringVar(&o.executor, "executor", "builtin",
 		"`WHERE`: where calls run: builtin, which is this host, or none, which leaves them to other executors")
 	f.StringVar(&o.root, "root", ".", "`DIR`: working directory of the built-in executor's calls")
@@ -91,7 +95,7 @@ func (o *options) flags(c *cobra.Command) {
 	cli.Group(f, "State", "retain-events", "retain-audit")
 	cli.Group(f, "Listeners", "http", "grpc", "advertise", "tls-cert", "tls-key", "tls-ca")
 	cli.Group(f, "Access", "auth", "host", "origin")
-	cli.Group(f, "Agents and models", "agents", "providers", "web-fetch-host")
+	cli.Group(f, "Agents and models", "agents", "providers", "web-fetch-host", "http-host")
 	cli.Group(f, "Executors", "executor", "root", "disconnect-grace", "allow-shared-none")
 	cli.Group(f, "Log", "log-format", "log-level")
 }

@@ -111,6 +111,9 @@ func (o *options) config(log *slog.Logger) (control.Config, error) {
 	if cfg.WebFetch, err = egress.ParseHosts(o.webFetch); err != nil {
 		return cfg, usage("--web-fetch-host: %w", err)
 	}
+	if cfg.HTTPHosts, err = egress.ParseHosts(o.httpHosts); err != nil {
+		return cfg, usage("--http-host: %w", err)
+	}
 	models, err := control.NewModels(o.providers, os.LookupEnv)
 	if err != nil {
 		return cfg, err

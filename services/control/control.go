@@ -47,6 +47,8 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
+	"github.com/pawl-dev/pawl/services/control/run"
+	"github.com/pawl-dev/pawl/services/control/run/runner"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/wake"
@@ -95,6 +97,8 @@ type Config struct {
 	Streams    int // how many answers of models stream at once; 0 is 1,000
 	// WebFetch are the hosts whose pages agents may read with web_fetch; the zero value is none.
 	WebFetch egress.Hosts
+	// HTTPHosts are the hosts that http steps of workflows may reach; the zero value is none.
+	HTTPHosts egress.Hosts
 	// Egress makes requests to hosts and MCP servers that agents use. The zero value is the system's way out.
 	Egress egress.Client
 	// RetainEvents is how long the events of streams are kept; entries are kept for good. 0 is a week.
@@ -123,6 +127,8 @@ type plane struct {
 	links       *link.Server
 	peers       *peer.Client
 	submissions *submission.Service
+	attempts    *runner.Runner // of runs
+	runs        *run.Service
 	deletions   *deletion.Service
 	grpc        *rpc.Server
 	memoryGRPC  *rpc.Server // the same, for connections in memory
@@ -198,9 +204,10 @@ func (p *plane) assemble(ctx context.Context) error {
 		Workspaces: host, Sources: p.sources(host),
 		Lookup: p.Lookup, Builtin: p.BuiltinID, Log: p.Log, DisconnectGrace: p.DisconnectGrace, Streams: p.Streams,
 	})
+	p.makeAttempts(pinned)
 	p.worker = lane.NewWorker(lane.Deps{
-		Store: p.Store, Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops}, Events: p.events, Bus: p.bus,
-		Log: p.Log, Slots: p.Slots, MayReap: p.replicas.MayReap,
+		Store: p.Store, Events: p.events, Bus: p.bus, Log: p.Log, Slots: p.Slots, MayReap: p.replicas.MayReap,
+		Runners: map[lane.Kind]lane.Runner{lane.KindSession: p.loops, lane.KindRun: p.attempts},
 	})
 	p.peers = peer.NewClient(p.Store, p.replicas.ID, p.dialPeer, p.Log)
 	p.links = link.NewServer(link.Deps{
@@ -213,6 +220,7 @@ func (p *plane) assemble(ctx context.Context) error {
 	})
 	out.Server = p.links
 	p.submissions = submission.NewService(p.Store, pinned, p.events, p.worker, p.bus)
+	p.makeRuns()
 	p.deletions = deletion.NewService(deletion.Deps{
 		Store: p.Store, Aborter: p.submissions, Closed: p.closed, Owners: p.Owners, Log: p.Log,
 	})

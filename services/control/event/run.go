@@ -108,6 +108,13 @@ func StepOf(r step.Record, args json.RawMessage) Event {
 	return e
 }
 
+// StepWaits tells of a step that waits, or what for: see StepWaiting.
+func StepWaits(r step.Record) Event {
+	e := StepOf(r, nil)
+	e.Type = StepWaiting
+	return e
+}
+
 // LogOf tells of a line of the log of a run. ord and path are those of its step, data is JSON or nil.
 func LogOf(ord int, path, level, text string, data json.RawMessage) Event {
 	l := &Line{Level: level, Path: path}

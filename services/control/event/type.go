@@ -39,7 +39,9 @@ var (
 	// StepStarted begins a try of a step; one that has ended as it began has no such event. StepPaused ends a try that
 	// another one follows, StepEnded the step.
 	StepStarted = declare("step_started", other) // Step
+	// StepWaiting says that all that the run does is wait, for this step and others, or what this one waits for.
 	StepPaused  = declare("step_paused", other)  // Step
+	StepWaiting = declare("step_waiting", other) // Step
 	StepEnded   = declare("step_ended", ends)    // Step
 	Logged      = declare("log", other)          // Log, Text
 )

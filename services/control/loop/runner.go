@@ -6,6 +6,7 @@ import (
 
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/turn"
 )
 
 // Runner makes the runs of sessions' lanes.
@@ -24,6 +25,9 @@ func NewRunner(deps Deps) *Runner {
 		deps: deps, cache: newCache(), streams: newStreams(deps.Streams), prefixes: newPrefixes(), images: newImages(),
 	}
 }
+
+// Calls are what calls of tools are carried out with.
+func (r *Runner) Calls() turn.Deps { return r.deps.calls() }
 
 // Begin implements lane.Runner.
 func (r *Runner) Begin(o *lane.Owner, fresh bool) lane.Run { return newTree(r, o, fresh) }

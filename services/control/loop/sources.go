@@ -214,3 +214,13 @@ func (l *loop) read(answer model.Message) []tool.Asked {
 	l.narrow(asked)
 	return l.deny(asked)
 }
+
+// Tool is one tool of an agent, as a loop of it would be offered it. Fails with tool.ErrUnknown, and as gathering tools
+// does.
+func (r *Runner) Tool(ctx context.Context, of Offer, name string) (*tool.Tool, error) {
+	all, err := r.offer(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	return all.Find(name)
+}

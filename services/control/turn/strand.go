@@ -120,6 +120,9 @@ func (t *Strand) Deadline(at time.Time) (stop func() bool) {
 	return t.timer.Stop
 }
 
+// Within has executors end the strand's calls at a time, by themselves. The strand goes on: see Deadline.
+func (t *Strand) Within(at time.Time) { t.ends = at }
+
 // Stop has the strand end: calls that have not ended are cancelled from now on, by the next Await.
 func (t *Strand) Stop() {
 	if !t.Stopped() {

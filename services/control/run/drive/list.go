@@ -175,7 +175,7 @@ func (u *undoing) next() {
 		u.inner.begin(func(inner *list) {
 			if f := inner.failed; f != nil && !inner.known {
 				u.list.m.effects = append(u.list.m.effects, Say{
-					Path: n.path, Level: workflow.Error, Text: "undoing the step failed: " + f.Message,
+					Path: n.path, Ord: n.rec.Ord, Level: workflow.Error, Text: "undoing the step failed: " + f.Message,
 				})
 			}
 			u.inner = nil

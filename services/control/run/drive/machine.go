@@ -76,6 +76,7 @@ type Cancel struct{ Path string }
 // Say is a line of the run's log.
 type Say struct {
 	Path  string
+	Ord   int
 	Level workflow.Level
 	Text  string
 	Data  any
@@ -246,8 +247,8 @@ func evaluation(err error) *step.Failure {
 	return &step.Failure{Reason: ReasonExpression, Message: err.Error()}
 }
 
-// encode is an output as a record has it.
-func encode(v any) (json.RawMessage, *step.Failure) {
+// Encode is an output as a record has it, or why it cannot have it.
+func Encode(v any) (json.RawMessage, *step.Failure) {
 	b, err := json.Marshal(v)
 	switch {
 	case err != nil:

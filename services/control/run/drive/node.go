@@ -168,7 +168,7 @@ func (n *node) atOnce(do workflow.Action) {
 		if level == "" {
 			level = workflow.Info
 		}
-		m.effects = append(m.effects, Say{Path: n.path, Level: level, Text: text, Data: data})
+		m.effects = append(m.effects, Say{Path: n.path, Ord: n.rec.Ord, Level: level, Text: text, Data: data})
 		n.complete(map[string]any{})
 	case *workflow.Fail:
 		text, err := do.Text.Text(m.ctx, in)
@@ -239,7 +239,7 @@ func onUnknown(a workflow.Action) workflow.OnUnknown {
 
 // complete ends the step with its output.
 func (n *node) complete(out map[string]any) {
-	raw, failed := encode(out)
+	raw, failed := Encode(out)
 	if failed != nil {
 		n.end(step.Failed, nil, failed)
 		return

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/step"
@@ -168,4 +169,14 @@ func words(texts ...string) string {
 		return ": " + t
 	}
 	return ""
+}
+
+// Received is the outcome of a signal that has come.
+func Received(do *workflow.Signal, s step.Signal) Outcome {
+	body := string(s.Body)
+	if body == "" {
+		body = "null"
+	}
+	out := map[string]any{"received": true, "at": s.At.UTC().Format(time.RFC3339Nano)}
+	return completed(out, do.Result, body, "the signal")
 }

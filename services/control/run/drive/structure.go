@@ -60,7 +60,7 @@ func (p *part) end(out map[string]any, failed *step.Failure) {
 	case p.list.cancelled:
 		p.rec.State = step.Cancelled
 	default:
-		if p.rec.Output, p.rec.Failed = encode(out); p.rec.Failed != nil {
+		if p.rec.Output, p.rec.Failed = Encode(out); p.rec.Failed != nil {
 			p.rec.State = step.Failed
 			break
 		}

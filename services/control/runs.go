@@ -1,0 +1,23 @@
+package control
+
+import (
+	"github.com/pawl-dev/pawl/services/control/run"
+	"github.com/pawl-dev/pawl/services/control/run/fetch"
+	"github.com/pawl-dev/pawl/services/control/run/runner"
+)
+
+// makeAttempts makes what carries runs out. makeRuns must follow.
+func (p *plane) makeAttempts(agents agentPins) {
+	p.attempts = runner.New(runner.Deps{
+		Store: p.Store, Calls: p.loops.Calls(), Workflows: p.pinned, Agents: agents, Loops: p.loops,
+		HTTP: fetch.New(p.HTTPHosts, p.Egress), Lookup: p.Lookup,
+	})
+}
+
+// makeRuns makes what starts runs.
+func (p *plane) makeRuns() {
+	p.runs = run.NewService(run.Deps{
+		Store: p.Store, Workflows: p.pinned, Events: p.events, Worker: p.worker, Bus: p.bus, Lookup: p.Lookup,
+	})
+	p.attempts.Connect(p.runs, p.submissions)
+}
