@@ -7,6 +7,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/replica"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -154,6 +155,15 @@ func (d *Database) Cancellations(ctx context.Context, rootID string) ([]call.Can
 	return ask(ctx, d, "Cancellations", func(ctx context.Context) ([]call.Cancellation, error) {
 		return d.db.Cancellations(ctx, rootID)
 	})
+}
+
+// UsedBelow implements store.Used.
+func (d *Database) UsedBelow(ctx context.Context, rootID string) (answers int, usage model.Usage, err error) {
+	usage, err = ask(ctx, d, "UsedBelow", func(ctx context.Context) (usage model.Usage, err error) {
+		answers, usage, err = d.db.UsedBelow(ctx, rootID)
+		return usage, err
+	})
+	return answers, usage, err
 }
 
 // WaitingCalls implements call.Store.

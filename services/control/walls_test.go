@@ -261,7 +261,7 @@ var boundBy = map[string]string{
 	"Shared": platform, "SplitDeletion": platform, "TakeDeletions": platform, "TakeOver": platform,
 	"TurnApprovals": platform, "ExpireApproval": platform, "LaneGrants": platform, "TurnCalls": platform,
 	"Unended": platform, "WaitingCalls": platform, "PauseModel": platform, "ModelPause": platform,
-	"LastSummary": platform, "Steers": platform,
+	"LastSummary": platform, "Steers": platform, "UsedBelow": platform,
 	"OpenSteps": byID, "PartsOf": byID, "ListSteps": byID, "Untaken": byID, "DueSchedules": platform,
 }
 

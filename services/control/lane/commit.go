@@ -60,7 +60,7 @@ type Step struct {
 	// EntryHead is the conversation's head before the step. Under a valid fence another one is a bug: it fails the
 	// commit.
 	EntryHead int64
-	Begin     *Begin          // makes the loop and its conversation; EntryHead is 0 then
+	Begin     *Begin          // makes the loop
 	Entries   []session.Entry // Seq = EntryHead+1, …
 	Events    []event.Event   // Seqs are dense over the steps of a commit, from its EventHead+1
 	Calls     []call.Call     // new ones; the store sets their times
@@ -98,14 +98,17 @@ func (s *Step) Progresses() bool {
 		slices.ContainsFunc(s.Records, func(r step.Record) bool { return r.State.Ended() })
 }
 
-// Begin makes a sub-agent's loop. It is running, and at PhaseAccepted unless the step has Progress.
+// Begin makes the loop of a sub-agent, or of a guest. It is running, and at PhaseAccepted unless the step has Progress.
 type Begin struct {
 	RootID      string
-	Key         session.Key // of its new conversation
-	ParentID    string      // the conversation of the loop that asked
+	Key         session.Key // of its conversation
+	ParentID    string      // the conversation of the loop that asked, or of the run
 	ParentCall  string
 	AgentDigest string
 	Options     Options
+	// GoesOn says that the conversation is there: an earlier loop of the lane, which has ended, has begun it. Otherwise
+	// it is made, and the step's EntryHead is 0.
+	GoesOn bool
 }
 
 // Join makes a queued submission part of the head that it was meant for: it leaves the queue, its input is an entry of

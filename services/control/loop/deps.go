@@ -28,6 +28,10 @@ type Store interface {
 	Cancellations(ctx context.Context, rootID string) ([]call.Cancellation, error)
 	// Steers returns what waits to join the head, see package submission.
 	Steers(ctx context.Context, headID string, after int64, limit int) ([]lane.Steer, error)
+	// FindSession returns the session with a key, or session.ErrNotFound.
+	FindSession(ctx context.Context, key session.Key) (session.Session, error)
+	// UsedBelow returns what loops had used, see store.Used.
+	UsedBelow(ctx context.Context, rootID string) (answers int, usage model.Usage, err error)
 	// LaneGrants returns what is granted, see approval.Store.
 	LaneGrants(ctx context.Context, laneID string) ([]approval.Grant, error)
 }

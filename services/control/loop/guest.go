@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/model"
+	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/tool"
 	"github.com/pawl-dev/pawl/services/control/turn"
 )
@@ -29,6 +31,9 @@ type Work struct {
 	Model    *model.Ref // in the place of its first one
 	Thinking model.Thinking
 	Limits   agent.Limits // but for the timeout
+	// Session names the conversation that the guest goes on with, or begins: guests with the same one take turns. "" is
+	// one of its own.
+	Session string
 	// Sandbox is where the calls of the agent, and of those below it, run. An agent that has none gets none.
 	Sandbox *agent.Sandbox
 	Secrets []string // of all that work on the same files
@@ -71,16 +76,73 @@ func (g *Guests) Begin(ctx context.Context, h Host, c *turn.Call, w Work) (
 	of := &guest{Host: h, work: w}
 	row := g.tree.childRow(g.tree.Key(), c)
 	row.AgentDigest, row.Options = w.Agent, w.options()
+	if w.Session != "" {
+		row.Key.Name = g.tree.Key().Name + "/session:" + w.Session
+	}
+	g.tree.mu.Lock()
+	free := g.tree.talks.begin(row.Key.Name)
+	g.tree.mu.Unlock()
+	if !free {
+		return time.Time{}, nil, nil
+	}
+	defer func() {
+		if began.IsZero() {
+			// Those that wait for it look again when there is room, or soon.
+			g.tree.talked(row.Key.Name, failed != nil)
+		}
+	}()
+	if w.Session != "" {
+		switch s, err := g.tree.deps.Store.FindSession(ctx, row.Key); {
+		case err == nil:
+			row.SessionID, row.EntryHead = s.ID, s.EntryHead
+		case !errors.Is(err, session.ErrNotFound):
+			return time.Time{}, nil, fmt.Errorf("looking for the conversation of a step: %w", err)
+		}
+	}
 	l := newLoop(g.tree, nil, of, row)
 	l.origin = of.originOf(c)
 	l.origin.input = w.input()
 	return l.start(ctx, "AGENT_UNUSABLE", "The agent")
 }
 
+// talks are the conversations in which guests are at work, and whether others wait for them.
+type talks map[string]bool
+
+// begin takes a conversation; false when another guest is at work in it, after which talked has the strand look again.
+func (t *talks) begin(name string) bool {
+	if _, taken := (*t)[name]; taken {
+		(*t)[name] = true
+		return false
+	}
+	if *t == nil {
+		*t = talks{}
+	}
+	(*t)[name] = false
+	return true
+}
+
+// talked leaves a conversation to the next guest. tell says that those who wait for it are told.
+func (t *tree) talked(name string, tell bool) {
+	t.mu.Lock()
+	awaited := t.talks[name] && tell
+	delete(t.talks, name)
+	t.mu.Unlock()
+	if awaited {
+		t.Nudge()
+	}
+}
+
 // Recover makes jobs of the loops that are open below the head, and adds their strands to the lane. It is called before
 // any strand works, and after those that have made calls have taken these over.
 func (g *Guests) Recover(ctx context.Context, find Finder) ([]turn.Job, error) {
 	head := g.tree.Head()
+	if l := g.tree.limits; l.Turns > 0 || l.Tokens > 0 || l.CostUSD > 0 {
+		answers, usage, err := g.tree.deps.Store.UsedBelow(ctx, head.Root().ID)
+		if err != nil {
+			return nil, fmt.Errorf("reading what the agents of a run have used: %w", err)
+		}
+		g.tree.answers, g.tree.spent = answers, usage
+	}
 	return g.tree.reopen(ctx, head.Loops[1:], find)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
+	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -124,8 +125,8 @@ func TestGuestIsWhatItsWorkSays(t *testing.T) {
 		if len(asked.all) != 2 || asked.all[0].Thinking != model.ThinkingHigh {
 			t.Errorf("the other model was asked %d times: %+v", len(asked.all), asked.all)
 		}
-		if n := len(b.executor.wanted); b.executor.wanted[n-1].Labels["role"] != "ci" {
-			t.Errorf("the last call wanted an executor with %v", b.executor.wanted[n-1].Labels)
+		if !slices.ContainsFunc(b.executor.wanted, func(w fleet.Wanted) bool { return w.Labels["role"] == "ci" }) {
+			t.Error("no call wanted the executor of the work")
 		}
 	})
 }
@@ -404,6 +405,79 @@ func TestLimitsOfTheRun(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What agents had used before a take-over counts.
+func TestLimitsOfTheRunAfterATakeOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newHost(newBench(t, agent.Shell()), agent.Shell(), says("echo 1\necho 2"), says("echo slow\nsay: done"))
+		b.die()
+		b.host.limits = agent.Limits{Turns: 4}
+		b.start(agent.Shell())
+		var slow *call.Order
+		b.executor.on = func(o *call.Order) tool.Reply {
+			if strings.Contains(o.Request.(tool.Exec).Command, "slow") {
+				slow = o
+				return nil
+			}
+			return echo(o)
+		}
+		r := b.begins()
+		time.Sleep(time.Second)
+		b.answers(1, "1\n2") // with 3 answers, and the other has 1
+		b.die()
+		b.start(agent.Shell())
+		synctest.Wait()
+		b.say(slow.Call, "x1", call.Ended{Reply: echo(slow)})
+		b.finished(r.ID)
+		b.fails(2, call.Done, "LIMIT_TURNS")
+	})
+}
+
+// Steps that name one session take turns in one conversation, whoever owns the lane.
+func TestGuestsShareAConversation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := func(name string) func(*loop.Work) { return func(w *loop.Work) { w.Session = name } }
+		b := newBench(t, agent.Shell())
+		told := &recording{Model: offline.New()}
+		b.model = told
+		b = newHost(b, agent.Shell(), says("echo 1", in("one")), says("echo 2", in("one")), says("echo 3", in("one")),
+			says("echo 4", in("other")))
+		var held []*call.Order
+		b.executor.on = func(o *call.Order) tool.Reply { held = append(held, o); return nil }
+		r := b.begins()
+		if len(held) != 2 {
+			t.Fatalf("%d commands run", len(held))
+		}
+		b.die()
+		b.start(agent.Shell())
+		time.Sleep(10 * time.Second)
+		if len(held) != 2 {
+			t.Errorf("%d commands run before one has ended", len(held))
+		}
+		for n := 0; n < len(held); n++ {
+			b.say(held[n].Call, "x1", call.Ended{Reply: echo(held[n])})
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		b.finished(r.ID)
+		b.checkTree(r.ID, 4)
+		ids := map[string]int{}
+		for ord := 1; ord <= 4; ord++ {
+			ids[b.answers(ord, fmt.Sprint(ord)).Details["session_id"]]++
+		}
+		one := b.answers(1, "1").Details["session_id"]
+		if len(ids) != 2 || ids[one] != 3 || len(b.children(r.ID)) != 2 {
+			t.Fatalf("the conversations are %v", ids)
+		}
+		s, err := b.store.GetSession(t.Context(), r.Tenant, one)
+		if err != nil || s.EntryHead != 12 || s.Key.Name != session.DefaultName+"/session:one" || s.Pending != 0 {
+			t.Errorf("the conversation is %+v, %v", s, err)
+		}
+		if n := len(told.told); n != 11 {
+			t.Errorf("the last one was told %d messages: %q", n, told.history())
+		}
+	})
 }
 
 // The deadline of the run ends its guests.

@@ -157,12 +157,12 @@ func (l *loop) beginTask() error {
 	s := lane.Step{
 		Begin: &lane.Begin{
 			RootID: l.row.RootID, Key: l.row.Key, ParentID: l.above(), ParentCall: l.row.ParentCall,
-			AgentDigest: l.row.AgentDigest, Options: l.row.Options,
+			AgentDigest: l.row.AgentDigest, Options: l.row.Options, GoesOn: l.row.EntryHead > 0,
 		},
 		Dispatches: []call.Dispatch{{CallID: l.row.ParentCall, Dispatch: 1}},
-		Progress:   &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: 1},
 	}
 	e := l.entry(&s, session.Input, l.origin.input)
+	s.Progress = &lane.Progress{Phase: lane.PhaseModel, Turn: 1, InputEntry: e.Seq}
 	s.Events[0] = l.Event(event.Event{Type: event.TaskStarted, EntrySeq: e.Seq, Entry: &e, Task: l.about()})
 	s.Events[0].Turn = 1
 	return l.Commit(s, lane.With{})
@@ -220,6 +220,9 @@ func (l *loop) finishTask(s lane.Step, told event.Settlement) error {
 	s.Events = append(s.Events, l.Event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)
 	if err := l.Commit(s, lane.With{}); err != nil {
 		return err
+	}
+	if l.guest != nil {
+		l.tree.talked(l.row.Key.Name, true)
 	}
 	if by := l.asker(); by != nil {
 		by.TaskEnded(l.row.ParentCall, state, reply, told.Usage)

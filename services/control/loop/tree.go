@@ -29,6 +29,7 @@ type tree struct {
 	mu      sync.Mutex  // guards what loops have spent, and what follows
 	spent   model.Usage // by all loops together
 	answers int         // of guests' models
+	talks   talks       // of guests
 }
 
 func newTree(r *Runner, o *lane.Owner, fresh bool) *tree {
@@ -68,6 +69,7 @@ func (t *tree) reopen(ctx context.Context, rows []lane.Loop, find Finder) ([]tur
 		var of *guest
 		if parent == nil && find != nil {
 			of = find.find(row.ParentCall)
+			t.talks.begin(row.Key.Name)
 		}
 		l := newLoop(t, parent, of, row)
 		if err := contain.Do(func() error { return l.recover(ctx) }); err != nil {

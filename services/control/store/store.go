@@ -43,6 +43,7 @@ type Store interface {
 	model.Pauses
 	Definitions
 	Pinned
+	Used
 	Notifier
 	// Close ends all work and waits for it.
 	Close() error
@@ -65,6 +66,13 @@ type Pin struct{ Agent, Workflow string }
 type Pinned interface {
 	// PinOf returns what a loop is pinned to, or submission.ErrNotFound.
 	PinOf(ctx context.Context, loopID string) (Pin, error)
+}
+
+// Used tells what loops have used.
+type Used interface {
+	// UsedBelow returns what those loops had used that a root has asked itself and that have ended: how often their
+	// models had answered, and what they and all below them have cost.
+	UsedBelow(ctx context.Context, rootID string) (answers int, usage model.Usage, err error)
 }
 
 // Notifier tells other replicas of one database that rows of a session changed. It is a hint: everything that waits

@@ -85,7 +85,7 @@ var loopTable = table[stepRow]{
 	col("cancellation", "text", func(r *stepRow) *string { return r.cancellation }),
 }
 
-// beginRow is a sub-agent's loop that begins.
+// beginRow is a loop below the head that begins.
 type beginRow struct {
 	stepRow
 	base int64 // of the stream
@@ -105,6 +105,7 @@ var beginTable = table[beginRow]{
 	col("digest", "text", func(r *beginRow) string { return r.Begin.AgentDigest }),
 	col("event_base", "bigint", func(r *beginRow) int64 { return r.base }),
 	col("options", "text", func(r *beginRow) *string { return optional(r.options) }),
+	col("goes_on", "bool", func(r *beginRow) bool { return r.Begin.GoesOn }),
 }
 
 // joinRow is a submission that joins a loop.

@@ -60,16 +60,21 @@ g AS (INSERT INTO segments (lane_id, first_seq, last_seq, tenant, epoch, commit_
   FROM l)
 SELECT ord, state, mail, `+endsSQL+` FROM l x`, 2)
 
-// beginsSQL makes sub-agents' loops and their conversations.
+// beginsSQL makes loops below heads, and their conversations unless these are there. loopsSQL asserts that a
+// conversation is where the step says.
 var beginsSQL = beginTable.in(`
 WITH i AS MATERIALIZED (SELECT t.*, l.tenant AS lane_tenant, `+nowSQL2+` AS now FROM {rows}
   JOIN lanes l ON l.lane_id = t.lane_id AND l.flush = $1),
 s AS (INSERT INTO sessions (session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, created_at)
-  SELECT session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, now FROM i)
+  SELECT session_id, tenant, lane_id, parent_id, parent_call, agent, instance, name, now FROM i WHERE NOT goes_on)
 INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq, agent_digest,
-  event_base, status, accepted_at, started_at, options)
-SELECT loop_id, lane_tenant, lane_id, session_id, root_id, parent_call, 1, digest, event_base, 1, now, now, options
-FROM i`, 2)
+  event_base, status, accepted_at, started_at, options, entry_head)
+SELECT i.loop_id, i.lane_tenant, i.lane_id, i.session_id, i.root_id, i.parent_call,
+  COALESCE((SELECT q.seq FROM submissions q WHERE q.session_id = i.session_id ORDER BY q.seq DESC LIMIT 1), 0) + 1,
+  i.digest, i.event_base, 1, i.now, i.now, i.options,
+  COALESCE((SELECT e.seq FROM entries e WHERE e.session_id = i.session_id ORDER BY e.seq DESC LIMIT 1), 0)
+FROM i WHERE NOT i.goes_on OR EXISTS (SELECT 1 FROM sessions k
+  WHERE k.session_id = i.session_id AND k.lane_id = i.lane_id)`, 2)
 
 // loopsSQL moves loops on. It asserts that each is open, in its lane and at the entry that its owner says: under a
 // valid fence nothing else can be, so that it fails the transaction, by a division by zero.

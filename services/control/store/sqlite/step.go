@@ -29,8 +29,9 @@ var (
 	joinLoop = sql(`UPDATE submissions SET status = 3, input = NULL, input_entry = ?, started_at = ?
 		WHERE submission_id = ?`)
 	insertLoop = sql(`INSERT INTO submissions (submission_id, tenant, lane_id, session_id, root_id, parent_call, seq,
-		agent_digest, event_base, status, accepted_at, started_at, options)
-		VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, 1, ?, ?, ?)`)
+		agent_digest, event_base, status, accepted_at, started_at, options, entry_head)
+		SELECT ?1, ?2, ?3, ?4, ?5, ?6, COALESCE((SELECT max(seq) FROM submissions WHERE session_id = ?4), 0) + 1,
+		?7, ?8, 1, ?9, ?9, ?10, ?11 WHERE EXISTS (SELECT 1 FROM sessions WHERE session_id = ?4 AND lane_id = ?3)`)
 )
 
 // step is a step with everything encoded.
@@ -52,8 +53,8 @@ func encodeStep(s *lane.Step) (st step, err error) {
 	if st.entries, err = encodeEntries(s); err != nil {
 		return st, err
 	}
-	if s.Begin != nil && s.EntryHead != 0 {
-		return st, errors.New("a loop that begins has no entries yet")
+	if b := s.Begin; b != nil && !b.GoesOn && s.EntryHead != 0 {
+		return st, errors.New("a conversation that begins has no entries yet")
 	}
 	switch {
 	case s.End != nil: // whose usage is the last word
@@ -156,23 +157,28 @@ func (t tx) mayLose(s step) error {
 	return nil
 }
 
-// beginLoop makes the loop of a sub-agent and its conversation.
+// beginLoop makes the loop of a sub-agent, or of a guest, and its conversation unless that is there.
 func (t tx) beginLoop(l *laneRow, s step) (loopRef, error) {
 	b, now := s.Begin, t.micros()
 	options, err := b.Options.Encode()
 	if err != nil {
 		return loopRef{}, err
 	}
-	if _, err := t.exec(insertChild, s.SessionID, b.Key.Tenant, l.id, optional(b.ParentID), b.ParentCall, b.Key.Agent,
-		b.Key.Instance, b.Key.Name, now); err != nil {
+	if !b.GoesOn {
+		if _, err := t.exec(insertChild, s.SessionID, b.Key.Tenant, l.id, optional(b.ParentID), b.ParentCall,
+			b.Key.Agent, b.Key.Instance, b.Key.Name, now); err != nil {
+			return loopRef{}, err
+		}
+	}
+	head, err := t.entryHead(s.SessionID)
+	if err != nil {
 		return loopRef{}, err
 	}
 	if _, err := t.exec(insertLoop, s.LoopID, b.Key.Tenant, l.id, s.SessionID, b.RootID, b.ParentCall, b.AgentDigest,
-		l.eventHead, now, now, optional(options)); err != nil {
+		l.eventHead, now, optional(options), head); err != nil {
 		return loopRef{}, err
 	}
-	r, err := t.row(selectRef, s.LoopID)
-	return r.ref(), err
+	return t.running(l, s)
 }
 
 // takeStep writes what a step says but for the end of its loop.

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
@@ -186,6 +188,85 @@ var loopCases = []testCase{
 		if len(heir.lease.Loops) != 1 {
 			t.Errorf("sub-agents of the head before: %+v", heir.lease.Loops)
 		}
+	}},
+	{"go on in a conversation that another has begun", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		first := h.withChild(t)
+		c := h.stepOf(first, 2)
+		c.End = &lane.Settlement{Outcome: lane.Completed}
+		h.commit(t, c)
+		next := func(head int64, in string) *draft {
+			d := h.child(h.root())
+			d.SessionID, d.EntryHead, d.Begin.Key, d.Begin.GoesOn = in, head, first.Key, true
+			d.Entries[0].Seq, d.Progress.InputEntry = head+1, head+1
+			return d
+		}
+		for what, bad := range map[string]*draft{
+			"behind its end":     next(4, first.SessionID),
+			"before its end":     next(2, first.SessionID),
+			"that is not there":  next(0, ident.New()),
+			"of another lane":    next(0, start(t, db.Store, "b", live(t, db.Store)).session()),
+			"that is to be made": func() *draft { d := next(3, first.SessionID); d.Begin.GoesOn = false; return d }(),
+		} {
+			before := read(t, db.Store, h.session())
+			if _, err := db.Store.Commit(ctx(t), bad.commit()); err == nil || errors.Is(err, lane.ErrFenced) {
+				t.Errorf("a loop begins in a conversation %s: %v", what, err)
+			}
+			equal(t, "the session", read(t, db.Store, h.session()), before)
+		}
+		h.commit(t, merge(next(3, first.SessionID), h.step(1)))
+		got := sessionOf(t, db.Second, first.SessionID)
+		if got.EntryHead != 4 || got.Pending != 1 || got.ParentCall != first.ParentCall {
+			t.Errorf("the conversation is %+v", got)
+		}
+		if l := h.die(t, db.Second).lease.Loops[1]; l.Seq != 2 || l.EntryHead != 4 || l.InputEntry != 4 ||
+			l.SessionID != first.SessionID {
+			t.Errorf("the loop is %+v", l)
+		}
+		consistent(t, db.Store, h.session())
+	}},
+	{"that a root has asked itself are told by what they had used", func(t *testing.T, db DB) {
+		h := start(t, db.Store, "a", live(t, db.Store))
+		expect := func(answers int, usage model.Usage) {
+			t.Helper()
+			n, got, err := db.Second.UsedBelow(ctx(t), h.id())
+			if ok(t, err); n != answers || got != usage {
+				t.Errorf("%d answers, %+v; want %d, %+v", n, got, answers, usage)
+			}
+		}
+		loop := func(id string) *lane.Loop {
+			return &h.lease.Loops[slices.IndexFunc(h.lease.Loops, func(l lane.Loop) bool { return l.ID == id })]
+		}
+		asks := func(parent string) (child string) {
+			t.Helper()
+			c := newCall(h, 1, 0)
+			c.LoopID = parent
+			d := h.stepOf(loop(parent), 1)
+			d.Calls = []call.Call{c}
+			h.commit(t, d)
+			d = h.child(loop(parent))
+			d.Begin.ParentCall = c.ID
+			h.commit(t, d)
+			child = d.LoopID
+			for i, failed := range []string{"", "why", ""} {
+				d := h.stepOf(loop(child), 1)
+				d.Turn = &lane.Turn{Turn: i + 1, Request: []byte("r"), Prefix: []byte("p"), Error: failed}
+				h.commit(t, d)
+			}
+			return child
+		}
+		settle := func(id string) {
+			t.Helper()
+			c := h.stepOf(loop(id), 1)
+			c.End = &lane.Settlement{Outcome: lane.Failed, Usage: someUsage}
+			h.commit(t, c)
+		}
+		one := asks(h.id())
+		below := asks(one)
+		settle(below)
+		expect(0, model.Usage{})
+		settle(one)
+		expect(2, someUsage)
 	}},
 	{"begin once for each call", func(t *testing.T, db DB) {
 		h := start(t, db.Store, "a", live(t, db.Store))
