@@ -251,7 +251,7 @@ func (x SkillActivated_Source) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SkillActivated_Source.Descriptor instead.
 func (SkillActivated_Source) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50, 0}
 }
 
 // Status of a submission.
@@ -304,7 +304,7 @@ func (x Submission_Status) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Submission_Status.Descriptor instead.
 func (Submission_Status) EnumDescriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72, 0}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73, 0}
 }
 
 // SessionKey names a session.
@@ -3191,6 +3191,7 @@ type Event struct {
 	//	*Event_StepEnded
 	//	*Event_Log
 	//	*Event_RunSettled
+	//	*Event_StepWaiting
 	Event         isEvent_Event `protobuf_oneof:"event"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3529,6 +3530,15 @@ func (x *Event) GetRunSettled() *RunSettled {
 	return nil
 }
 
+func (x *Event) GetStepWaiting() *StepWaiting {
+	if x != nil {
+		if x, ok := x.Event.(*Event_StepWaiting); ok {
+			return x.StepWaiting
+		}
+	}
+	return nil
+}
+
 type isEvent_Event interface {
 	isEvent_Event()
 }
@@ -3651,6 +3661,10 @@ type Event_RunSettled struct {
 	RunSettled *RunSettled `protobuf:"bytes,40,opt,name=run_settled,json=runSettled,proto3,oneof"`
 }
 
+type Event_StepWaiting struct {
+	StepWaiting *StepWaiting `protobuf:"bytes,41,opt,name=step_waiting,json=stepWaiting,proto3,oneof"`
+}
+
 func (*Event_Started) isEvent_Event() {}
 
 func (*Event_Entry) isEvent_Event() {}
@@ -3708,6 +3722,8 @@ func (*Event_StepEnded) isEvent_Event() {}
 func (*Event_Log) isEvent_Event() {}
 
 func (*Event_RunSettled) isEvent_Event() {}
+
+func (*Event_StepWaiting) isEvent_Event() {}
 
 // RunStarted is the first event of each attempt of a run of a workflow. In the events of a run submission_id is that of
 // the attempt, and turn the ordinal of the step that an event is of. What is said of tool calls and of sub-agents is as
@@ -4054,6 +4070,95 @@ func (x *StepPaused) GetDuration() *durationpb.Duration {
 	return nil
 }
 
+// StepWaiting says what a step waits for once it has made that, or that all that the run does is wait, for this step and
+// others: it costs rows only meanwhile.
+type StepWaiting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Empty for a run that waits for nothing but times.
+	Path   string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Kind   string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
+	Parent int32  `protobuf:"varint,3,opt,name=parent,proto3" json:"parent,omitempty"`
+	Try    int32  `protobuf:"varint,4,opt,name=try,proto3" json:"try,omitempty"`
+	// How long it is until something of the step is due. Unset for no such time.
+	Wait *durationpb.Duration `protobuf:"bytes,5,opt,name=wait,proto3" json:"wait,omitempty"`
+	// The run, or the submission, that the step waits for or has made.
+	Ref           string `protobuf:"bytes,6,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StepWaiting) Reset() {
+	*x = StepWaiting{}
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StepWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StepWaiting) ProtoMessage() {}
+
+func (x *StepWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StepWaiting.ProtoReflect.Descriptor instead.
+func (*StepWaiting) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *StepWaiting) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *StepWaiting) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *StepWaiting) GetParent() int32 {
+	if x != nil {
+		return x.Parent
+	}
+	return 0
+}
+
+func (x *StepWaiting) GetTry() int32 {
+	if x != nil {
+		return x.Try
+	}
+	return 0
+}
+
+func (x *StepWaiting) GetWait() *durationpb.Duration {
+	if x != nil {
+		return x.Wait
+	}
+	return nil
+}
+
+func (x *StepWaiting) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
 // StepEnded says that a step has ended, which is recorded.
 type StepEnded struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
@@ -4077,7 +4182,7 @@ type StepEnded struct {
 
 func (x *StepEnded) Reset() {
 	*x = StepEnded{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4089,7 +4194,7 @@ func (x *StepEnded) String() string {
 func (*StepEnded) ProtoMessage() {}
 
 func (x *StepEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[45]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4102,7 +4207,7 @@ func (x *StepEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepEnded.ProtoReflect.Descriptor instead.
 func (*StepEnded) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{45}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *StepEnded) GetPath() string {
@@ -4189,7 +4294,7 @@ type StepFailure struct {
 
 func (x *StepFailure) Reset() {
 	*x = StepFailure{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4201,7 +4306,7 @@ func (x *StepFailure) String() string {
 func (*StepFailure) ProtoMessage() {}
 
 func (x *StepFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[46]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4214,7 +4319,7 @@ func (x *StepFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepFailure.ProtoReflect.Descriptor instead.
 func (*StepFailure) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{46}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *StepFailure) GetReason() string {
@@ -4255,7 +4360,7 @@ type RunLog struct {
 
 func (x *RunLog) Reset() {
 	*x = RunLog{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4372,7 @@ func (x *RunLog) String() string {
 func (*RunLog) ProtoMessage() {}
 
 func (x *RunLog) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[47]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4385,7 @@ func (x *RunLog) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunLog.ProtoReflect.Descriptor instead.
 func (*RunLog) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{47}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RunLog) GetLevel() string {
@@ -4336,7 +4441,7 @@ type RunSettled struct {
 
 func (x *RunSettled) Reset() {
 	*x = RunSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4348,7 +4453,7 @@ func (x *RunSettled) String() string {
 func (*RunSettled) ProtoMessage() {}
 
 func (x *RunSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[48]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4361,7 +4466,7 @@ func (x *RunSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RunSettled.ProtoReflect.Descriptor instead.
 func (*RunSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{48}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *RunSettled) GetOutcome() Outcome {
@@ -4423,7 +4528,7 @@ type SkillActivated struct {
 
 func (x *SkillActivated) Reset() {
 	*x = SkillActivated{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4435,7 +4540,7 @@ func (x *SkillActivated) String() string {
 func (*SkillActivated) ProtoMessage() {}
 
 func (x *SkillActivated) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[49]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4448,7 +4553,7 @@ func (x *SkillActivated) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillActivated.ProtoReflect.Descriptor instead.
 func (*SkillActivated) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{49}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *SkillActivated) GetName() string {
@@ -4504,7 +4609,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4516,7 +4621,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[50]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4529,7 +4634,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{50}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *Task) GetTaskId() string {
@@ -4578,7 +4683,7 @@ type CompactionStarted struct {
 
 func (x *CompactionStarted) Reset() {
 	*x = CompactionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4590,7 +4695,7 @@ func (x *CompactionStarted) String() string {
 func (*CompactionStarted) ProtoMessage() {}
 
 func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[51]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4603,7 +4708,7 @@ func (x *CompactionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionStarted.ProtoReflect.Descriptor instead.
 func (*CompactionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{51}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CompactionStarted) GetReason() string {
@@ -4666,7 +4771,7 @@ type CompactionFinished struct {
 
 func (x *CompactionFinished) Reset() {
 	*x = CompactionFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4678,7 +4783,7 @@ func (x *CompactionFinished) String() string {
 func (*CompactionFinished) ProtoMessage() {}
 
 func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[52]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4691,7 +4796,7 @@ func (x *CompactionFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompactionFinished.ProtoReflect.Descriptor instead.
 func (*CompactionFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{52}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CompactionFinished) GetReason() string {
@@ -4790,7 +4895,7 @@ type TaskStarted struct {
 
 func (x *TaskStarted) Reset() {
 	*x = TaskStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4802,7 +4907,7 @@ func (x *TaskStarted) String() string {
 func (*TaskStarted) ProtoMessage() {}
 
 func (x *TaskStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[53]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4815,7 +4920,7 @@ func (x *TaskStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStarted.ProtoReflect.Descriptor instead.
 func (*TaskStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{53}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *TaskStarted) GetAgent() string {
@@ -4867,7 +4972,7 @@ type TaskFinished struct {
 
 func (x *TaskFinished) Reset() {
 	*x = TaskFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4879,7 +4984,7 @@ func (x *TaskFinished) String() string {
 func (*TaskFinished) ProtoMessage() {}
 
 func (x *TaskFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[54]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4892,7 +4997,7 @@ func (x *TaskFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskFinished.ProtoReflect.Descriptor instead.
 func (*TaskFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{54}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *TaskFinished) GetOutcome() Outcome {
@@ -4933,7 +5038,7 @@ type SubmissionStarted struct {
 
 func (x *SubmissionStarted) Reset() {
 	*x = SubmissionStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4945,7 +5050,7 @@ func (x *SubmissionStarted) String() string {
 func (*SubmissionStarted) ProtoMessage() {}
 
 func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[55]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4958,7 +5063,7 @@ func (x *SubmissionStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionStarted.ProtoReflect.Descriptor instead.
 func (*SubmissionStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{55}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *SubmissionStarted) GetEntry() *Entry {
@@ -4979,7 +5084,7 @@ type InputSteered struct {
 
 func (x *InputSteered) Reset() {
 	*x = InputSteered{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4991,7 +5096,7 @@ func (x *InputSteered) String() string {
 func (*InputSteered) ProtoMessage() {}
 
 func (x *InputSteered) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[56]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5004,7 +5109,7 @@ func (x *InputSteered) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InputSteered.ProtoReflect.Descriptor instead.
 func (*InputSteered) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{56}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *InputSteered) GetEntry() *Entry {
@@ -5024,7 +5129,7 @@ type EntryAppended struct {
 
 func (x *EntryAppended) Reset() {
 	*x = EntryAppended{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5036,7 +5141,7 @@ func (x *EntryAppended) String() string {
 func (*EntryAppended) ProtoMessage() {}
 
 func (x *EntryAppended) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[57]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5049,7 +5154,7 @@ func (x *EntryAppended) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EntryAppended.ProtoReflect.Descriptor instead.
 func (*EntryAppended) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{57}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *EntryAppended) GetEntry() *Entry {
@@ -5069,7 +5174,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5081,7 +5186,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[58]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5094,7 +5199,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{58}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *TextDelta) GetText() string {
@@ -5114,7 +5219,7 @@ type ThinkingDelta struct {
 
 func (x *ThinkingDelta) Reset() {
 	*x = ThinkingDelta{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5126,7 +5231,7 @@ func (x *ThinkingDelta) String() string {
 func (*ThinkingDelta) ProtoMessage() {}
 
 func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[59]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5139,7 +5244,7 @@ func (x *ThinkingDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ThinkingDelta.ProtoReflect.Descriptor instead.
 func (*ThinkingDelta) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{59}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ThinkingDelta) GetText() string {
@@ -5161,7 +5266,7 @@ type ResponseRestarted struct {
 
 func (x *ResponseRestarted) Reset() {
 	*x = ResponseRestarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5173,7 +5278,7 @@ func (x *ResponseRestarted) String() string {
 func (*ResponseRestarted) ProtoMessage() {}
 
 func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[60]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5186,7 +5291,7 @@ func (x *ResponseRestarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResponseRestarted.ProtoReflect.Descriptor instead.
 func (*ResponseRestarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{60}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ResponseRestarted) GetReason() string {
@@ -5223,7 +5328,7 @@ type ModelWaiting struct {
 
 func (x *ModelWaiting) Reset() {
 	*x = ModelWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5235,7 +5340,7 @@ func (x *ModelWaiting) String() string {
 func (*ModelWaiting) ProtoMessage() {}
 
 func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[61]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5248,7 +5353,7 @@ func (x *ModelWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelWaiting.ProtoReflect.Descriptor instead.
 func (*ModelWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{61}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ModelWaiting) GetReason() string {
@@ -5299,7 +5404,7 @@ type ModelSwitched struct {
 
 func (x *ModelSwitched) Reset() {
 	*x = ModelSwitched{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5311,7 +5416,7 @@ func (x *ModelSwitched) String() string {
 func (*ModelSwitched) ProtoMessage() {}
 
 func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[62]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5324,7 +5429,7 @@ func (x *ModelSwitched) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ModelSwitched.ProtoReflect.Descriptor instead.
 func (*ModelSwitched) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{62}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *ModelSwitched) GetFrom() string {
@@ -5370,7 +5475,7 @@ type ToolStarted struct {
 
 func (x *ToolStarted) Reset() {
 	*x = ToolStarted{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5382,7 +5487,7 @@ func (x *ToolStarted) String() string {
 func (*ToolStarted) ProtoMessage() {}
 
 func (x *ToolStarted) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[63]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5395,7 +5500,7 @@ func (x *ToolStarted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolStarted.ProtoReflect.Descriptor instead.
 func (*ToolStarted) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{63}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *ToolStarted) GetCallId() string {
@@ -5454,7 +5559,7 @@ type ToolWaiting struct {
 
 func (x *ToolWaiting) Reset() {
 	*x = ToolWaiting{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5466,7 +5571,7 @@ func (x *ToolWaiting) String() string {
 func (*ToolWaiting) ProtoMessage() {}
 
 func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[64]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5479,7 +5584,7 @@ func (x *ToolWaiting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolWaiting.ProtoReflect.Descriptor instead.
 func (*ToolWaiting) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{64}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *ToolWaiting) GetCallId() string {
@@ -5577,7 +5682,7 @@ type ApprovalRequested struct {
 
 func (x *ApprovalRequested) Reset() {
 	*x = ApprovalRequested{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5589,7 +5694,7 @@ func (x *ApprovalRequested) String() string {
 func (*ApprovalRequested) ProtoMessage() {}
 
 func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[65]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5602,7 +5707,7 @@ func (x *ApprovalRequested) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalRequested.ProtoReflect.Descriptor instead.
 func (*ApprovalRequested) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{65}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *ApprovalRequested) GetApprovalId() string {
@@ -5717,7 +5822,7 @@ type ApprovalDecided struct {
 
 func (x *ApprovalDecided) Reset() {
 	*x = ApprovalDecided{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5729,7 +5834,7 @@ func (x *ApprovalDecided) String() string {
 func (*ApprovalDecided) ProtoMessage() {}
 
 func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[66]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5742,7 +5847,7 @@ func (x *ApprovalDecided) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovalDecided.ProtoReflect.Descriptor instead.
 func (*ApprovalDecided) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{66}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *ApprovalDecided) GetApprovalId() string {
@@ -5821,7 +5926,7 @@ type ToolOutput struct {
 
 func (x *ToolOutput) Reset() {
 	*x = ToolOutput{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5833,7 +5938,7 @@ func (x *ToolOutput) String() string {
 func (*ToolOutput) ProtoMessage() {}
 
 func (x *ToolOutput) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[67]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5846,7 +5951,7 @@ func (x *ToolOutput) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolOutput.ProtoReflect.Descriptor instead.
 func (*ToolOutput) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{67}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ToolOutput) GetCallId() string {
@@ -5902,7 +6007,7 @@ type ToolProgress struct {
 
 func (x *ToolProgress) Reset() {
 	*x = ToolProgress{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5914,7 +6019,7 @@ func (x *ToolProgress) String() string {
 func (*ToolProgress) ProtoMessage() {}
 
 func (x *ToolProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[68]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5927,7 +6032,7 @@ func (x *ToolProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolProgress.ProtoReflect.Descriptor instead.
 func (*ToolProgress) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{68}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ToolProgress) GetCallId() string {
@@ -5987,7 +6092,7 @@ type ToolsChanged struct {
 
 func (x *ToolsChanged) Reset() {
 	*x = ToolsChanged{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5999,7 +6104,7 @@ func (x *ToolsChanged) String() string {
 func (*ToolsChanged) ProtoMessage() {}
 
 func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[69]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6012,7 +6117,7 @@ func (x *ToolsChanged) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolsChanged.ProtoReflect.Descriptor instead.
 func (*ToolsChanged) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{69}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *ToolsChanged) GetAdded() []string {
@@ -6052,7 +6157,7 @@ type ToolFinished struct {
 
 func (x *ToolFinished) Reset() {
 	*x = ToolFinished{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6064,7 +6169,7 @@ func (x *ToolFinished) String() string {
 func (*ToolFinished) ProtoMessage() {}
 
 func (x *ToolFinished) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[70]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6077,7 +6182,7 @@ func (x *ToolFinished) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ToolFinished.ProtoReflect.Descriptor instead.
 func (*ToolFinished) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{70}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *ToolFinished) GetCallId() string {
@@ -6133,7 +6238,7 @@ type SubmissionSettled struct {
 
 func (x *SubmissionSettled) Reset() {
 	*x = SubmissionSettled{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6145,7 +6250,7 @@ func (x *SubmissionSettled) String() string {
 func (*SubmissionSettled) ProtoMessage() {}
 
 func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[71]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6158,7 +6263,7 @@ func (x *SubmissionSettled) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmissionSettled.ProtoReflect.Descriptor instead.
 func (*SubmissionSettled) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{71}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *SubmissionSettled) GetSubmission() *Submission {
@@ -6210,7 +6315,7 @@ type Submission struct {
 
 func (x *Submission) Reset() {
 	*x = Submission{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6222,7 +6327,7 @@ func (x *Submission) String() string {
 func (*Submission) ProtoMessage() {}
 
 func (x *Submission) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[72]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6235,7 +6340,7 @@ func (x *Submission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Submission.ProtoReflect.Descriptor instead.
 func (*Submission) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{72}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *Submission) GetSubmissionId() string {
@@ -6394,7 +6499,7 @@ type Cancellation struct {
 
 func (x *Cancellation) Reset() {
 	*x = Cancellation{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6406,7 +6511,7 @@ func (x *Cancellation) String() string {
 func (*Cancellation) ProtoMessage() {}
 
 func (x *Cancellation) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[73]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6419,7 +6524,7 @@ func (x *Cancellation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cancellation.ProtoReflect.Descriptor instead.
 func (*Cancellation) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{73}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *Cancellation) GetConfirmed() bool {
@@ -6460,7 +6565,7 @@ type UnconfirmedCall struct {
 
 func (x *UnconfirmedCall) Reset() {
 	*x = UnconfirmedCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6472,7 +6577,7 @@ func (x *UnconfirmedCall) String() string {
 func (*UnconfirmedCall) ProtoMessage() {}
 
 func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[74]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6485,7 +6590,7 @@ func (x *UnconfirmedCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnconfirmedCall.ProtoReflect.Descriptor instead.
 func (*UnconfirmedCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{74}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *UnconfirmedCall) GetCallId() string {
@@ -6535,7 +6640,7 @@ type Error struct {
 
 func (x *Error) Reset() {
 	*x = Error{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6547,7 +6652,7 @@ func (x *Error) String() string {
 func (*Error) ProtoMessage() {}
 
 func (x *Error) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[75]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6560,7 +6665,7 @@ func (x *Error) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Error.ProtoReflect.Descriptor instead.
 func (*Error) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{75}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *Error) GetReason() string {
@@ -6595,7 +6700,7 @@ type PromptResult struct {
 
 func (x *PromptResult) Reset() {
 	*x = PromptResult{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6607,7 +6712,7 @@ func (x *PromptResult) String() string {
 func (*PromptResult) ProtoMessage() {}
 
 func (x *PromptResult) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[76]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6620,7 +6725,7 @@ func (x *PromptResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResult.ProtoReflect.Descriptor instead.
 func (*PromptResult) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{76}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *PromptResult) GetText() string {
@@ -6664,7 +6769,7 @@ type SkillCall struct {
 
 func (x *SkillCall) Reset() {
 	*x = SkillCall{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6676,7 +6781,7 @@ func (x *SkillCall) String() string {
 func (*SkillCall) ProtoMessage() {}
 
 func (x *SkillCall) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[77]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6689,7 +6794,7 @@ func (x *SkillCall) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SkillCall.ProtoReflect.Descriptor instead.
 func (*SkillCall) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{77}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
 }
 
 func (x *SkillCall) GetName() string {
@@ -6744,7 +6849,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6756,7 +6861,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[78]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6769,7 +6874,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{78}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
 }
 
 func (x *SubmitRequest) GetKey() *SessionKey {
@@ -6847,7 +6952,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6859,7 +6964,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[79]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6872,7 +6977,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{79}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
 }
 
 func (x *SubmitResponse) GetSubmission() *Submission {
@@ -6907,7 +7012,7 @@ type PromptRequest struct {
 
 func (x *PromptRequest) Reset() {
 	*x = PromptRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -6919,7 +7024,7 @@ func (x *PromptRequest) String() string {
 func (*PromptRequest) ProtoMessage() {}
 
 func (x *PromptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[80]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -6932,7 +7037,7 @@ func (x *PromptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptRequest.ProtoReflect.Descriptor instead.
 func (*PromptRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{80}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
 }
 
 func (x *PromptRequest) GetKey() *SessionKey {
@@ -7011,7 +7116,7 @@ type PromptResponse struct {
 
 func (x *PromptResponse) Reset() {
 	*x = PromptResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7023,7 +7128,7 @@ func (x *PromptResponse) String() string {
 func (*PromptResponse) ProtoMessage() {}
 
 func (x *PromptResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[81]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7036,7 +7141,7 @@ func (x *PromptResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PromptResponse.ProtoReflect.Descriptor instead.
 func (*PromptResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{81}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
 }
 
 func (x *PromptResponse) GetSubmission() *Submission {
@@ -7071,7 +7176,7 @@ type ShellRequest struct {
 
 func (x *ShellRequest) Reset() {
 	*x = ShellRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7083,7 +7188,7 @@ func (x *ShellRequest) String() string {
 func (*ShellRequest) ProtoMessage() {}
 
 func (x *ShellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[82]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7096,7 +7201,7 @@ func (x *ShellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellRequest.ProtoReflect.Descriptor instead.
 func (*ShellRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{82}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
 }
 
 func (x *ShellRequest) GetSessionId() string {
@@ -7152,7 +7257,7 @@ type ShellResponse struct {
 
 func (x *ShellResponse) Reset() {
 	*x = ShellResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7164,7 +7269,7 @@ func (x *ShellResponse) String() string {
 func (*ShellResponse) ProtoMessage() {}
 
 func (x *ShellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[83]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7177,7 +7282,7 @@ func (x *ShellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShellResponse.ProtoReflect.Descriptor instead.
 func (*ShellResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{83}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{84}
 }
 
 func (x *ShellResponse) GetSubmission() *Submission {
@@ -7206,7 +7311,7 @@ type WaitSubmissionRequest struct {
 
 func (x *WaitSubmissionRequest) Reset() {
 	*x = WaitSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7218,7 +7323,7 @@ func (x *WaitSubmissionRequest) String() string {
 func (*WaitSubmissionRequest) ProtoMessage() {}
 
 func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[84]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7231,7 +7336,7 @@ func (x *WaitSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{84}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{85}
 }
 
 func (x *WaitSubmissionRequest) GetSubmissionId() string {
@@ -7258,7 +7363,7 @@ type WaitSubmissionResponse struct {
 
 func (x *WaitSubmissionResponse) Reset() {
 	*x = WaitSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7270,7 +7375,7 @@ func (x *WaitSubmissionResponse) String() string {
 func (*WaitSubmissionResponse) ProtoMessage() {}
 
 func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[85]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7283,7 +7388,7 @@ func (x *WaitSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*WaitSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{85}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{86}
 }
 
 func (x *WaitSubmissionResponse) GetSubmission() *Submission {
@@ -7303,7 +7408,7 @@ type GetSubmissionRequest struct {
 
 func (x *GetSubmissionRequest) Reset() {
 	*x = GetSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7315,7 +7420,7 @@ func (x *GetSubmissionRequest) String() string {
 func (*GetSubmissionRequest) ProtoMessage() {}
 
 func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[86]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7328,7 +7433,7 @@ func (x *GetSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*GetSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{86}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{87}
 }
 
 func (x *GetSubmissionRequest) GetSubmissionId() string {
@@ -7348,7 +7453,7 @@ type GetSubmissionResponse struct {
 
 func (x *GetSubmissionResponse) Reset() {
 	*x = GetSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7360,7 +7465,7 @@ func (x *GetSubmissionResponse) String() string {
 func (*GetSubmissionResponse) ProtoMessage() {}
 
 func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[87]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7373,7 +7478,7 @@ func (x *GetSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*GetSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{87}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{88}
 }
 
 func (x *GetSubmissionResponse) GetSubmission() *Submission {
@@ -7399,7 +7504,7 @@ type ListSubmissionsRequest struct {
 
 func (x *ListSubmissionsRequest) Reset() {
 	*x = ListSubmissionsRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7411,7 +7516,7 @@ func (x *ListSubmissionsRequest) String() string {
 func (*ListSubmissionsRequest) ProtoMessage() {}
 
 func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[88]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7424,7 +7529,7 @@ func (x *ListSubmissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{88}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{89}
 }
 
 func (x *ListSubmissionsRequest) GetSessionId() string {
@@ -7467,7 +7572,7 @@ type ListSubmissionsResponse struct {
 
 func (x *ListSubmissionsResponse) Reset() {
 	*x = ListSubmissionsResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7479,7 +7584,7 @@ func (x *ListSubmissionsResponse) String() string {
 func (*ListSubmissionsResponse) ProtoMessage() {}
 
 func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[89]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7492,7 +7597,7 @@ func (x *ListSubmissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubmissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSubmissionsResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{89}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{90}
 }
 
 func (x *ListSubmissionsResponse) GetSubmissions() []*Submission {
@@ -7519,7 +7624,7 @@ type AbortSubmissionRequest struct {
 
 func (x *AbortSubmissionRequest) Reset() {
 	*x = AbortSubmissionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7531,7 +7636,7 @@ func (x *AbortSubmissionRequest) String() string {
 func (*AbortSubmissionRequest) ProtoMessage() {}
 
 func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[90]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7544,7 +7649,7 @@ func (x *AbortSubmissionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{90}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{91}
 }
 
 func (x *AbortSubmissionRequest) GetSubmissionId() string {
@@ -7564,7 +7669,7 @@ type AbortSubmissionResponse struct {
 
 func (x *AbortSubmissionResponse) Reset() {
 	*x = AbortSubmissionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7576,7 +7681,7 @@ func (x *AbortSubmissionResponse) String() string {
 func (*AbortSubmissionResponse) ProtoMessage() {}
 
 func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[91]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7589,7 +7694,7 @@ func (x *AbortSubmissionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSubmissionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSubmissionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{91}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{92}
 }
 
 func (x *AbortSubmissionResponse) GetSubmission() *Submission {
@@ -7609,7 +7714,7 @@ type AbortSessionRequest struct {
 
 func (x *AbortSessionRequest) Reset() {
 	*x = AbortSessionRequest{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7621,7 +7726,7 @@ func (x *AbortSessionRequest) String() string {
 func (*AbortSessionRequest) ProtoMessage() {}
 
 func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[92]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7634,7 +7739,7 @@ func (x *AbortSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionRequest.ProtoReflect.Descriptor instead.
 func (*AbortSessionRequest) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{92}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{93}
 }
 
 func (x *AbortSessionRequest) GetSessionId() string {
@@ -7657,7 +7762,7 @@ type AbortSessionResponse struct {
 
 func (x *AbortSessionResponse) Reset() {
 	*x = AbortSessionResponse{}
-	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[94]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -7669,7 +7774,7 @@ func (x *AbortSessionResponse) String() string {
 func (*AbortSessionResponse) ProtoMessage() {}
 
 func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pawl_v1_sessions_proto_msgTypes[93]
+	mi := &file_pawl_v1_sessions_proto_msgTypes[94]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -7682,7 +7787,7 @@ func (x *AbortSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AbortSessionResponse.ProtoReflect.Descriptor instead.
 func (*AbortSessionResponse) Descriptor() ([]byte, []int) {
-	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{93}
+	return file_pawl_v1_sessions_proto_rawDescGZIP(), []int{94}
 }
 
 func (x *AbortSessionResponse) GetSettled() int32 {
@@ -7949,7 +8054,7 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\bchildren\x18\x03 \x01(\x0e2\x14.pawl.v1.ChildEventsR\bchildren\x12\x14\n" +
 	"\x05tasks\x18\x04 \x03(\tR\x05tasks\">\n" +
 	"\x14WatchSessionResponse\x12&\n" +
-	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xe7\x0e\n" +
+	"\x06events\x18\x01 \x03(\v2\x0e.pawl.v1.EventR\x06events\"\xa2\x0f\n" +
 	"\x05Event\x12\x10\n" +
 	"\x03seq\x18\x01 \x01(\x03R\x03seq\x12.\n" +
 	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12#\n" +
@@ -7991,7 +8096,8 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"step_ended\x18& \x01(\v2\x12.pawl.v1.StepEndedH\x00R\tstepEnded\x12#\n" +
 	"\x03log\x18' \x01(\v2\x0f.pawl.v1.RunLogH\x00R\x03log\x126\n" +
 	"\vrun_settled\x18( \x01(\v2\x13.pawl.v1.RunSettledH\x00R\n" +
-	"runSettledB\a\n" +
+	"runSettled\x129\n" +
+	"\fstep_waiting\x18) \x01(\v2\x14.pawl.v1.StepWaitingH\x00R\vstepWaitingB\a\n" +
 	"\x05event\"\x9a\x01\n" +
 	"\n" +
 	"RunStarted\x12\x1a\n" +
@@ -8022,7 +8128,14 @@ const file_pawl_v1_sessions_proto_rawDesc = "" +
 	"\x03try\x18\x04 \x01(\x05R\x03try\x12-\n" +
 	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12.\n" +
 	"\afailure\x18\x06 \x01(\v2\x14.pawl.v1.StepFailureR\afailure\x125\n" +
-	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xae\x02\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\"\xa0\x01\n" +
+	"\vStepWaiting\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
+	"\x06parent\x18\x03 \x01(\x05R\x06parent\x12\x10\n" +
+	"\x03try\x18\x04 \x01(\x05R\x03try\x12-\n" +
+	"\x04wait\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x04wait\x12\x10\n" +
+	"\x03ref\x18\x06 \x01(\tR\x03ref\"\xae\x02\n" +
 	"\tStepEnded\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +
@@ -8394,7 +8507,7 @@ func file_pawl_v1_sessions_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_sessions_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
-var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 100)
+var file_pawl_v1_sessions_proto_msgTypes = make([]protoimpl.MessageInfo, 101)
 var file_pawl_v1_sessions_proto_goTypes = []any{
 	(ChildEvents)(0),                // 0: pawl.v1.ChildEvents
 	(Outcome)(0),                    // 1: pawl.v1.Outcome
@@ -8446,101 +8559,102 @@ var file_pawl_v1_sessions_proto_goTypes = []any{
 	(*RunResumed)(nil),              // 47: pawl.v1.RunResumed
 	(*StepStarted)(nil),             // 48: pawl.v1.StepStarted
 	(*StepPaused)(nil),              // 49: pawl.v1.StepPaused
-	(*StepEnded)(nil),               // 50: pawl.v1.StepEnded
-	(*StepFailure)(nil),             // 51: pawl.v1.StepFailure
-	(*RunLog)(nil),                  // 52: pawl.v1.RunLog
-	(*RunSettled)(nil),              // 53: pawl.v1.RunSettled
-	(*SkillActivated)(nil),          // 54: pawl.v1.SkillActivated
-	(*Task)(nil),                    // 55: pawl.v1.Task
-	(*CompactionStarted)(nil),       // 56: pawl.v1.CompactionStarted
-	(*CompactionFinished)(nil),      // 57: pawl.v1.CompactionFinished
-	(*TaskStarted)(nil),             // 58: pawl.v1.TaskStarted
-	(*TaskFinished)(nil),            // 59: pawl.v1.TaskFinished
-	(*SubmissionStarted)(nil),       // 60: pawl.v1.SubmissionStarted
-	(*InputSteered)(nil),            // 61: pawl.v1.InputSteered
-	(*EntryAppended)(nil),           // 62: pawl.v1.EntryAppended
-	(*TextDelta)(nil),               // 63: pawl.v1.TextDelta
-	(*ThinkingDelta)(nil),           // 64: pawl.v1.ThinkingDelta
-	(*ResponseRestarted)(nil),       // 65: pawl.v1.ResponseRestarted
-	(*ModelWaiting)(nil),            // 66: pawl.v1.ModelWaiting
-	(*ModelSwitched)(nil),           // 67: pawl.v1.ModelSwitched
-	(*ToolStarted)(nil),             // 68: pawl.v1.ToolStarted
-	(*ToolWaiting)(nil),             // 69: pawl.v1.ToolWaiting
-	(*ApprovalRequested)(nil),       // 70: pawl.v1.ApprovalRequested
-	(*ApprovalDecided)(nil),         // 71: pawl.v1.ApprovalDecided
-	(*ToolOutput)(nil),              // 72: pawl.v1.ToolOutput
-	(*ToolProgress)(nil),            // 73: pawl.v1.ToolProgress
-	(*ToolsChanged)(nil),            // 74: pawl.v1.ToolsChanged
-	(*ToolFinished)(nil),            // 75: pawl.v1.ToolFinished
-	(*SubmissionSettled)(nil),       // 76: pawl.v1.SubmissionSettled
-	(*Submission)(nil),              // 77: pawl.v1.Submission
-	(*Cancellation)(nil),            // 78: pawl.v1.Cancellation
-	(*UnconfirmedCall)(nil),         // 79: pawl.v1.UnconfirmedCall
-	(*Error)(nil),                   // 80: pawl.v1.Error
-	(*PromptResult)(nil),            // 81: pawl.v1.PromptResult
-	(*SkillCall)(nil),               // 82: pawl.v1.SkillCall
-	(*SubmitRequest)(nil),           // 83: pawl.v1.SubmitRequest
-	(*SubmitResponse)(nil),          // 84: pawl.v1.SubmitResponse
-	(*PromptRequest)(nil),           // 85: pawl.v1.PromptRequest
-	(*PromptResponse)(nil),          // 86: pawl.v1.PromptResponse
-	(*ShellRequest)(nil),            // 87: pawl.v1.ShellRequest
-	(*ShellResponse)(nil),           // 88: pawl.v1.ShellResponse
-	(*WaitSubmissionRequest)(nil),   // 89: pawl.v1.WaitSubmissionRequest
-	(*WaitSubmissionResponse)(nil),  // 90: pawl.v1.WaitSubmissionResponse
-	(*GetSubmissionRequest)(nil),    // 91: pawl.v1.GetSubmissionRequest
-	(*GetSubmissionResponse)(nil),   // 92: pawl.v1.GetSubmissionResponse
-	(*ListSubmissionsRequest)(nil),  // 93: pawl.v1.ListSubmissionsRequest
-	(*ListSubmissionsResponse)(nil), // 94: pawl.v1.ListSubmissionsResponse
-	(*AbortSubmissionRequest)(nil),  // 95: pawl.v1.AbortSubmissionRequest
-	(*AbortSubmissionResponse)(nil), // 96: pawl.v1.AbortSubmissionResponse
-	(*AbortSessionRequest)(nil),     // 97: pawl.v1.AbortSessionRequest
-	(*AbortSessionResponse)(nil),    // 98: pawl.v1.AbortSessionResponse
-	nil,                             // 99: pawl.v1.Session.LabelsEntry
-	nil,                             // 100: pawl.v1.ListSessionsRequest.LabelsEntry
-	nil,                             // 101: pawl.v1.CreateSessionRequest.LabelsEntry
-	nil,                             // 102: pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	nil,                             // 103: pawl.v1.ForkSessionRequest.LabelsEntry
-	nil,                             // 104: pawl.v1.ToolWaiting.LabelsEntry
-	(*timestamppb.Timestamp)(nil),   // 105: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 106: google.protobuf.Struct
-	(*structpb.Value)(nil),          // 107: google.protobuf.Value
-	(*durationpb.Duration)(nil),     // 108: google.protobuf.Duration
+	(*StepWaiting)(nil),             // 50: pawl.v1.StepWaiting
+	(*StepEnded)(nil),               // 51: pawl.v1.StepEnded
+	(*StepFailure)(nil),             // 52: pawl.v1.StepFailure
+	(*RunLog)(nil),                  // 53: pawl.v1.RunLog
+	(*RunSettled)(nil),              // 54: pawl.v1.RunSettled
+	(*SkillActivated)(nil),          // 55: pawl.v1.SkillActivated
+	(*Task)(nil),                    // 56: pawl.v1.Task
+	(*CompactionStarted)(nil),       // 57: pawl.v1.CompactionStarted
+	(*CompactionFinished)(nil),      // 58: pawl.v1.CompactionFinished
+	(*TaskStarted)(nil),             // 59: pawl.v1.TaskStarted
+	(*TaskFinished)(nil),            // 60: pawl.v1.TaskFinished
+	(*SubmissionStarted)(nil),       // 61: pawl.v1.SubmissionStarted
+	(*InputSteered)(nil),            // 62: pawl.v1.InputSteered
+	(*EntryAppended)(nil),           // 63: pawl.v1.EntryAppended
+	(*TextDelta)(nil),               // 64: pawl.v1.TextDelta
+	(*ThinkingDelta)(nil),           // 65: pawl.v1.ThinkingDelta
+	(*ResponseRestarted)(nil),       // 66: pawl.v1.ResponseRestarted
+	(*ModelWaiting)(nil),            // 67: pawl.v1.ModelWaiting
+	(*ModelSwitched)(nil),           // 68: pawl.v1.ModelSwitched
+	(*ToolStarted)(nil),             // 69: pawl.v1.ToolStarted
+	(*ToolWaiting)(nil),             // 70: pawl.v1.ToolWaiting
+	(*ApprovalRequested)(nil),       // 71: pawl.v1.ApprovalRequested
+	(*ApprovalDecided)(nil),         // 72: pawl.v1.ApprovalDecided
+	(*ToolOutput)(nil),              // 73: pawl.v1.ToolOutput
+	(*ToolProgress)(nil),            // 74: pawl.v1.ToolProgress
+	(*ToolsChanged)(nil),            // 75: pawl.v1.ToolsChanged
+	(*ToolFinished)(nil),            // 76: pawl.v1.ToolFinished
+	(*SubmissionSettled)(nil),       // 77: pawl.v1.SubmissionSettled
+	(*Submission)(nil),              // 78: pawl.v1.Submission
+	(*Cancellation)(nil),            // 79: pawl.v1.Cancellation
+	(*UnconfirmedCall)(nil),         // 80: pawl.v1.UnconfirmedCall
+	(*Error)(nil),                   // 81: pawl.v1.Error
+	(*PromptResult)(nil),            // 82: pawl.v1.PromptResult
+	(*SkillCall)(nil),               // 83: pawl.v1.SkillCall
+	(*SubmitRequest)(nil),           // 84: pawl.v1.SubmitRequest
+	(*SubmitResponse)(nil),          // 85: pawl.v1.SubmitResponse
+	(*PromptRequest)(nil),           // 86: pawl.v1.PromptRequest
+	(*PromptResponse)(nil),          // 87: pawl.v1.PromptResponse
+	(*ShellRequest)(nil),            // 88: pawl.v1.ShellRequest
+	(*ShellResponse)(nil),           // 89: pawl.v1.ShellResponse
+	(*WaitSubmissionRequest)(nil),   // 90: pawl.v1.WaitSubmissionRequest
+	(*WaitSubmissionResponse)(nil),  // 91: pawl.v1.WaitSubmissionResponse
+	(*GetSubmissionRequest)(nil),    // 92: pawl.v1.GetSubmissionRequest
+	(*GetSubmissionResponse)(nil),   // 93: pawl.v1.GetSubmissionResponse
+	(*ListSubmissionsRequest)(nil),  // 94: pawl.v1.ListSubmissionsRequest
+	(*ListSubmissionsResponse)(nil), // 95: pawl.v1.ListSubmissionsResponse
+	(*AbortSubmissionRequest)(nil),  // 96: pawl.v1.AbortSubmissionRequest
+	(*AbortSubmissionResponse)(nil), // 97: pawl.v1.AbortSubmissionResponse
+	(*AbortSessionRequest)(nil),     // 98: pawl.v1.AbortSessionRequest
+	(*AbortSessionResponse)(nil),    // 99: pawl.v1.AbortSessionResponse
+	nil,                             // 100: pawl.v1.Session.LabelsEntry
+	nil,                             // 101: pawl.v1.ListSessionsRequest.LabelsEntry
+	nil,                             // 102: pawl.v1.CreateSessionRequest.LabelsEntry
+	nil,                             // 103: pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	nil,                             // 104: pawl.v1.ForkSessionRequest.LabelsEntry
+	nil,                             // 105: pawl.v1.ToolWaiting.LabelsEntry
+	(*timestamppb.Timestamp)(nil),   // 106: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),         // 107: google.protobuf.Struct
+	(*structpb.Value)(nil),          // 108: google.protobuf.Value
+	(*durationpb.Duration)(nil),     // 109: google.protobuf.Duration
 }
 var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	5,   // 0: pawl.v1.Session.key:type_name -> pawl.v1.SessionKey
-	105, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	99,  // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
-	106, // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
+	106, // 1: pawl.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	100, // 2: pawl.v1.Session.labels:type_name -> pawl.v1.Session.LabelsEntry
+	107, // 3: pawl.v1.Session.metadata:type_name -> google.protobuf.Struct
 	7,   // 4: pawl.v1.Session.forked_from:type_name -> pawl.v1.ForkPoint
-	100, // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
+	101, // 5: pawl.v1.ListSessionsRequest.labels:type_name -> pawl.v1.ListSessionsRequest.LabelsEntry
 	6,   // 6: pawl.v1.ListSessionsResponse.sessions:type_name -> pawl.v1.Session
 	5,   // 7: pawl.v1.GetSessionRequest.key:type_name -> pawl.v1.SessionKey
 	6,   // 8: pawl.v1.GetSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 9: pawl.v1.RebindSessionResponse.session:type_name -> pawl.v1.Session
 	5,   // 10: pawl.v1.CreateSessionRequest.key:type_name -> pawl.v1.SessionKey
-	101, // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
-	106, // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	102, // 11: pawl.v1.CreateSessionRequest.labels:type_name -> pawl.v1.CreateSessionRequest.LabelsEntry
+	107, // 12: pawl.v1.CreateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 13: pawl.v1.CreateSessionResponse.session:type_name -> pawl.v1.Session
-	102, // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
-	106, // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
+	103, // 14: pawl.v1.UpdateSessionRequest.set_labels:type_name -> pawl.v1.UpdateSessionRequest.SetLabelsEntry
+	107, // 15: pawl.v1.UpdateSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 16: pawl.v1.UpdateSessionResponse.session:type_name -> pawl.v1.Session
-	103, // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
-	106, // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
+	104, // 17: pawl.v1.ForkSessionRequest.labels:type_name -> pawl.v1.ForkSessionRequest.LabelsEntry
+	107, // 18: pawl.v1.ForkSessionRequest.metadata:type_name -> google.protobuf.Struct
 	6,   // 19: pawl.v1.ForkSessionResponse.session:type_name -> pawl.v1.Session
-	77,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
+	78,  // 20: pawl.v1.CompactSessionResponse.submission:type_name -> pawl.v1.Submission
 	6,   // 21: pawl.v1.RewindSessionResponse.session:type_name -> pawl.v1.Session
 	6,   // 22: pawl.v1.ExportSessionResponse.session:type_name -> pawl.v1.Session
 	31,  // 23: pawl.v1.ExportSessionResponse.entry:type_name -> pawl.v1.Entry
-	77,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
+	78,  // 24: pawl.v1.ExportSessionResponse.submission:type_name -> pawl.v1.Submission
 	28,  // 25: pawl.v1.ExportSessionResponse.call:type_name -> pawl.v1.ExportedCall
 	26,  // 26: pawl.v1.ExportSessionResponse.image:type_name -> pawl.v1.ExportedImage
 	27,  // 27: pawl.v1.ExportSessionResponse.input:type_name -> pawl.v1.ExportedInput
 	34,  // 28: pawl.v1.ExportedInput.message:type_name -> pawl.v1.Message
-	105, // 29: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
-	105, // 30: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
+	106, // 29: pawl.v1.ExportedCall.created_at:type_name -> google.protobuf.Timestamp
+	106, // 30: pawl.v1.ExportedCall.done_at:type_name -> google.protobuf.Timestamp
 	31,  // 31: pawl.v1.ListEntriesResponse.entries:type_name -> pawl.v1.Entry
 	34,  // 32: pawl.v1.Entry.message:type_name -> pawl.v1.Message
-	105, // 33: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
+	106, // 33: pawl.v1.Entry.created_at:type_name -> google.protobuf.Timestamp
 	33,  // 34: pawl.v1.Entry.asked_by:type_name -> pawl.v1.Speaker
 	32,  // 35: pawl.v1.Entry.summarizes:type_name -> pawl.v1.EntryRange
 	35,  // 36: pawl.v1.Message.content:type_name -> pawl.v1.Block
@@ -8549,162 +8663,164 @@ var file_pawl_v1_sessions_proto_depIdxs = []int32{
 	37,  // 39: pawl.v1.Block.tool_call:type_name -> pawl.v1.ToolCall
 	38,  // 40: pawl.v1.Block.tool_result:type_name -> pawl.v1.ToolResult
 	39,  // 41: pawl.v1.Block.image:type_name -> pawl.v1.Image
-	106, // 42: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
+	107, // 42: pawl.v1.ToolCall.args:type_name -> google.protobuf.Struct
 	39,  // 43: pawl.v1.ToolResult.image:type_name -> pawl.v1.Image
-	106, // 44: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
+	107, // 44: pawl.v1.ToolResult.details:type_name -> google.protobuf.Struct
 	39,  // 45: pawl.v1.GetImageResponse.image:type_name -> pawl.v1.Image
 	0,   // 46: pawl.v1.WatchSessionRequest.children:type_name -> pawl.v1.ChildEvents
 	45,  // 47: pawl.v1.WatchSessionResponse.events:type_name -> pawl.v1.Event
-	105, // 48: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
-	55,  // 49: pawl.v1.Event.task:type_name -> pawl.v1.Task
-	60,  // 50: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
-	62,  // 51: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
-	63,  // 52: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
-	64,  // 53: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
-	65,  // 54: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
-	68,  // 55: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
-	72,  // 56: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
-	75,  // 57: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
-	76,  // 58: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
-	69,  // 59: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
-	66,  // 60: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
-	58,  // 61: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
-	59,  // 62: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
-	54,  // 63: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
-	56,  // 64: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
-	57,  // 65: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
-	70,  // 66: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
-	71,  // 67: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
-	67,  // 68: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
-	61,  // 69: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
-	73,  // 70: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
-	74,  // 71: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
+	106, // 48: pawl.v1.Event.time:type_name -> google.protobuf.Timestamp
+	56,  // 49: pawl.v1.Event.task:type_name -> pawl.v1.Task
+	61,  // 50: pawl.v1.Event.started:type_name -> pawl.v1.SubmissionStarted
+	63,  // 51: pawl.v1.Event.entry:type_name -> pawl.v1.EntryAppended
+	64,  // 52: pawl.v1.Event.text:type_name -> pawl.v1.TextDelta
+	65,  // 53: pawl.v1.Event.thinking:type_name -> pawl.v1.ThinkingDelta
+	66,  // 54: pawl.v1.Event.restarted:type_name -> pawl.v1.ResponseRestarted
+	69,  // 55: pawl.v1.Event.tool_started:type_name -> pawl.v1.ToolStarted
+	73,  // 56: pawl.v1.Event.tool_output:type_name -> pawl.v1.ToolOutput
+	76,  // 57: pawl.v1.Event.tool_finished:type_name -> pawl.v1.ToolFinished
+	77,  // 58: pawl.v1.Event.settled:type_name -> pawl.v1.SubmissionSettled
+	70,  // 59: pawl.v1.Event.tool_waiting:type_name -> pawl.v1.ToolWaiting
+	67,  // 60: pawl.v1.Event.model_waiting:type_name -> pawl.v1.ModelWaiting
+	59,  // 61: pawl.v1.Event.task_started:type_name -> pawl.v1.TaskStarted
+	60,  // 62: pawl.v1.Event.task_finished:type_name -> pawl.v1.TaskFinished
+	55,  // 63: pawl.v1.Event.skill_activated:type_name -> pawl.v1.SkillActivated
+	57,  // 64: pawl.v1.Event.compaction_started:type_name -> pawl.v1.CompactionStarted
+	58,  // 65: pawl.v1.Event.compaction_finished:type_name -> pawl.v1.CompactionFinished
+	71,  // 66: pawl.v1.Event.approval_requested:type_name -> pawl.v1.ApprovalRequested
+	72,  // 67: pawl.v1.Event.approval_decided:type_name -> pawl.v1.ApprovalDecided
+	68,  // 68: pawl.v1.Event.model_switched:type_name -> pawl.v1.ModelSwitched
+	62,  // 69: pawl.v1.Event.steered:type_name -> pawl.v1.InputSteered
+	74,  // 70: pawl.v1.Event.tool_progress:type_name -> pawl.v1.ToolProgress
+	75,  // 71: pawl.v1.Event.tools_changed:type_name -> pawl.v1.ToolsChanged
 	46,  // 72: pawl.v1.Event.run_started:type_name -> pawl.v1.RunStarted
 	47,  // 73: pawl.v1.Event.run_resumed:type_name -> pawl.v1.RunResumed
 	48,  // 74: pawl.v1.Event.step_started:type_name -> pawl.v1.StepStarted
 	49,  // 75: pawl.v1.Event.step_paused:type_name -> pawl.v1.StepPaused
-	50,  // 76: pawl.v1.Event.step_ended:type_name -> pawl.v1.StepEnded
-	52,  // 77: pawl.v1.Event.log:type_name -> pawl.v1.RunLog
-	53,  // 78: pawl.v1.Event.run_settled:type_name -> pawl.v1.RunSettled
-	107, // 79: pawl.v1.RunStarted.input:type_name -> google.protobuf.Value
-	108, // 80: pawl.v1.StepStarted.wait:type_name -> google.protobuf.Duration
-	107, // 81: pawl.v1.StepStarted.args:type_name -> google.protobuf.Value
-	108, // 82: pawl.v1.StepPaused.wait:type_name -> google.protobuf.Duration
-	51,  // 83: pawl.v1.StepPaused.failure:type_name -> pawl.v1.StepFailure
-	108, // 84: pawl.v1.StepPaused.duration:type_name -> google.protobuf.Duration
-	51,  // 85: pawl.v1.StepEnded.failure:type_name -> pawl.v1.StepFailure
-	108, // 86: pawl.v1.StepEnded.duration:type_name -> google.protobuf.Duration
-	107, // 87: pawl.v1.StepEnded.output:type_name -> google.protobuf.Value
-	107, // 88: pawl.v1.RunLog.data:type_name -> google.protobuf.Value
-	1,   // 89: pawl.v1.RunSettled.outcome:type_name -> pawl.v1.Outcome
-	80,  // 90: pawl.v1.RunSettled.error:type_name -> pawl.v1.Error
-	107, // 91: pawl.v1.RunSettled.output:type_name -> google.protobuf.Value
-	42,  // 92: pawl.v1.RunSettled.usage:type_name -> pawl.v1.Usage
-	78,  // 93: pawl.v1.RunSettled.cancellation:type_name -> pawl.v1.Cancellation
-	3,   // 94: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
-	32,  // 95: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
-	32,  // 96: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
-	42,  // 97: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
-	108, // 98: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
-	80,  // 99: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
-	31,  // 100: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
-	1,   // 101: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
-	80,  // 102: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
-	81,  // 103: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
-	108, // 104: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
-	31,  // 105: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
-	31,  // 106: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
-	31,  // 107: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
-	105, // 108: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
-	105, // 109: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
-	104, // 110: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
-	105, // 111: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
-	105, // 112: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
-	105, // 113: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
-	108, // 114: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
-	77,  // 115: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
-	5,   // 116: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
-	4,   // 117: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
-	1,   // 118: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
-	80,  // 119: pawl.v1.Submission.error:type_name -> pawl.v1.Error
-	81,  // 120: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
-	105, // 121: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
-	105, // 122: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
-	105, // 123: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
-	78,  // 124: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
-	33,  // 125: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
-	2,   // 126: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
-	82,  // 127: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
-	79,  // 128: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
-	42,  // 129: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
-	107, // 130: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
-	106, // 131: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
-	5,   // 132: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
-	39,  // 133: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
-	82,  // 134: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
-	106, // 135: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 136: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	77,  // 137: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
-	5,   // 138: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
-	39,  // 139: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
-	82,  // 140: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
-	106, // 141: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
-	2,   // 142: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
-	77,  // 143: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
-	45,  // 144: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
-	108, // 145: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
-	77,  // 146: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
-	108, // 147: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
-	77,  // 148: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	77,  // 149: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	77,  // 150: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
-	77,  // 151: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
-	77,  // 152: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
-	8,   // 153: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
-	10,  // 154: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
-	29,  // 155: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
-	40,  // 156: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
-	43,  // 157: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
-	12,  // 158: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
-	14,  // 159: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
-	16,  // 160: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
-	18,  // 161: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
-	22,  // 162: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
-	20,  // 163: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
-	24,  // 164: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
-	83,  // 165: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
-	85,  // 166: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
-	89,  // 167: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
-	91,  // 168: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
-	93,  // 169: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
-	95,  // 170: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
-	97,  // 171: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
-	87,  // 172: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
-	9,   // 173: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
-	11,  // 174: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
-	30,  // 175: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
-	41,  // 176: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
-	44,  // 177: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
-	13,  // 178: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
-	15,  // 179: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
-	17,  // 180: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
-	19,  // 181: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
-	23,  // 182: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
-	21,  // 183: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
-	25,  // 184: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
-	84,  // 185: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
-	86,  // 186: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
-	90,  // 187: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
-	92,  // 188: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
-	94,  // 189: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
-	96,  // 190: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
-	98,  // 191: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
-	88,  // 192: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
-	173, // [173:193] is the sub-list for method output_type
-	153, // [153:173] is the sub-list for method input_type
-	153, // [153:153] is the sub-list for extension type_name
-	153, // [153:153] is the sub-list for extension extendee
-	0,   // [0:153] is the sub-list for field type_name
+	51,  // 76: pawl.v1.Event.step_ended:type_name -> pawl.v1.StepEnded
+	53,  // 77: pawl.v1.Event.log:type_name -> pawl.v1.RunLog
+	54,  // 78: pawl.v1.Event.run_settled:type_name -> pawl.v1.RunSettled
+	50,  // 79: pawl.v1.Event.step_waiting:type_name -> pawl.v1.StepWaiting
+	108, // 80: pawl.v1.RunStarted.input:type_name -> google.protobuf.Value
+	109, // 81: pawl.v1.StepStarted.wait:type_name -> google.protobuf.Duration
+	108, // 82: pawl.v1.StepStarted.args:type_name -> google.protobuf.Value
+	109, // 83: pawl.v1.StepPaused.wait:type_name -> google.protobuf.Duration
+	52,  // 84: pawl.v1.StepPaused.failure:type_name -> pawl.v1.StepFailure
+	109, // 85: pawl.v1.StepPaused.duration:type_name -> google.protobuf.Duration
+	109, // 86: pawl.v1.StepWaiting.wait:type_name -> google.protobuf.Duration
+	52,  // 87: pawl.v1.StepEnded.failure:type_name -> pawl.v1.StepFailure
+	109, // 88: pawl.v1.StepEnded.duration:type_name -> google.protobuf.Duration
+	108, // 89: pawl.v1.StepEnded.output:type_name -> google.protobuf.Value
+	108, // 90: pawl.v1.RunLog.data:type_name -> google.protobuf.Value
+	1,   // 91: pawl.v1.RunSettled.outcome:type_name -> pawl.v1.Outcome
+	81,  // 92: pawl.v1.RunSettled.error:type_name -> pawl.v1.Error
+	108, // 93: pawl.v1.RunSettled.output:type_name -> google.protobuf.Value
+	42,  // 94: pawl.v1.RunSettled.usage:type_name -> pawl.v1.Usage
+	79,  // 95: pawl.v1.RunSettled.cancellation:type_name -> pawl.v1.Cancellation
+	3,   // 96: pawl.v1.SkillActivated.source:type_name -> pawl.v1.SkillActivated.Source
+	32,  // 97: pawl.v1.CompactionStarted.entries:type_name -> pawl.v1.EntryRange
+	32,  // 98: pawl.v1.CompactionFinished.entries:type_name -> pawl.v1.EntryRange
+	42,  // 99: pawl.v1.CompactionFinished.usage:type_name -> pawl.v1.Usage
+	109, // 100: pawl.v1.CompactionFinished.duration:type_name -> google.protobuf.Duration
+	81,  // 101: pawl.v1.CompactionFinished.error:type_name -> pawl.v1.Error
+	31,  // 102: pawl.v1.TaskStarted.entry:type_name -> pawl.v1.Entry
+	1,   // 103: pawl.v1.TaskFinished.outcome:type_name -> pawl.v1.Outcome
+	81,  // 104: pawl.v1.TaskFinished.error:type_name -> pawl.v1.Error
+	82,  // 105: pawl.v1.TaskFinished.result:type_name -> pawl.v1.PromptResult
+	109, // 106: pawl.v1.TaskFinished.duration:type_name -> google.protobuf.Duration
+	31,  // 107: pawl.v1.SubmissionStarted.entry:type_name -> pawl.v1.Entry
+	31,  // 108: pawl.v1.InputSteered.entry:type_name -> pawl.v1.Entry
+	31,  // 109: pawl.v1.EntryAppended.entry:type_name -> pawl.v1.Entry
+	106, // 110: pawl.v1.ModelWaiting.since:type_name -> google.protobuf.Timestamp
+	106, // 111: pawl.v1.ModelWaiting.until:type_name -> google.protobuf.Timestamp
+	105, // 112: pawl.v1.ToolWaiting.labels:type_name -> pawl.v1.ToolWaiting.LabelsEntry
+	106, // 113: pawl.v1.ToolWaiting.since:type_name -> google.protobuf.Timestamp
+	106, // 114: pawl.v1.ToolWaiting.until:type_name -> google.protobuf.Timestamp
+	106, // 115: pawl.v1.ApprovalRequested.until:type_name -> google.protobuf.Timestamp
+	109, // 116: pawl.v1.ToolFinished.duration:type_name -> google.protobuf.Duration
+	78,  // 117: pawl.v1.SubmissionSettled.submission:type_name -> pawl.v1.Submission
+	5,   // 118: pawl.v1.Submission.key:type_name -> pawl.v1.SessionKey
+	4,   // 119: pawl.v1.Submission.status:type_name -> pawl.v1.Submission.Status
+	1,   // 120: pawl.v1.Submission.outcome:type_name -> pawl.v1.Outcome
+	81,  // 121: pawl.v1.Submission.error:type_name -> pawl.v1.Error
+	82,  // 122: pawl.v1.Submission.result:type_name -> pawl.v1.PromptResult
+	106, // 123: pawl.v1.Submission.accepted_at:type_name -> google.protobuf.Timestamp
+	106, // 124: pawl.v1.Submission.started_at:type_name -> google.protobuf.Timestamp
+	106, // 125: pawl.v1.Submission.settled_at:type_name -> google.protobuf.Timestamp
+	79,  // 126: pawl.v1.Submission.cancellation:type_name -> pawl.v1.Cancellation
+	33,  // 127: pawl.v1.Submission.asked_by:type_name -> pawl.v1.Speaker
+	2,   // 128: pawl.v1.Submission.when_busy:type_name -> pawl.v1.WhenBusy
+	83,  // 129: pawl.v1.Submission.skill:type_name -> pawl.v1.SkillCall
+	80,  // 130: pawl.v1.Cancellation.unconfirmed:type_name -> pawl.v1.UnconfirmedCall
+	42,  // 131: pawl.v1.PromptResult.usage:type_name -> pawl.v1.Usage
+	108, // 132: pawl.v1.PromptResult.data:type_name -> google.protobuf.Value
+	107, // 133: pawl.v1.SkillCall.args:type_name -> google.protobuf.Struct
+	5,   // 134: pawl.v1.SubmitRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 135: pawl.v1.SubmitRequest.images:type_name -> pawl.v1.Image
+	83,  // 136: pawl.v1.SubmitRequest.skill:type_name -> pawl.v1.SkillCall
+	107, // 137: pawl.v1.SubmitRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 138: pawl.v1.SubmitRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	78,  // 139: pawl.v1.SubmitResponse.submission:type_name -> pawl.v1.Submission
+	5,   // 140: pawl.v1.PromptRequest.key:type_name -> pawl.v1.SessionKey
+	39,  // 141: pawl.v1.PromptRequest.images:type_name -> pawl.v1.Image
+	83,  // 142: pawl.v1.PromptRequest.skill:type_name -> pawl.v1.SkillCall
+	107, // 143: pawl.v1.PromptRequest.result_schema:type_name -> google.protobuf.Struct
+	2,   // 144: pawl.v1.PromptRequest.when_busy:type_name -> pawl.v1.WhenBusy
+	78,  // 145: pawl.v1.PromptResponse.submission:type_name -> pawl.v1.Submission
+	45,  // 146: pawl.v1.PromptResponse.events:type_name -> pawl.v1.Event
+	109, // 147: pawl.v1.ShellRequest.timeout:type_name -> google.protobuf.Duration
+	78,  // 148: pawl.v1.ShellResponse.submission:type_name -> pawl.v1.Submission
+	109, // 149: pawl.v1.WaitSubmissionRequest.timeout:type_name -> google.protobuf.Duration
+	78,  // 150: pawl.v1.WaitSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	78,  // 151: pawl.v1.GetSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	78,  // 152: pawl.v1.ListSubmissionsResponse.submissions:type_name -> pawl.v1.Submission
+	78,  // 153: pawl.v1.AbortSubmissionResponse.submission:type_name -> pawl.v1.Submission
+	78,  // 154: pawl.v1.AbortSessionResponse.running:type_name -> pawl.v1.Submission
+	8,   // 155: pawl.v1.SessionService.ListSessions:input_type -> pawl.v1.ListSessionsRequest
+	10,  // 156: pawl.v1.SessionService.GetSession:input_type -> pawl.v1.GetSessionRequest
+	29,  // 157: pawl.v1.SessionService.ListEntries:input_type -> pawl.v1.ListEntriesRequest
+	40,  // 158: pawl.v1.SessionService.GetImage:input_type -> pawl.v1.GetImageRequest
+	43,  // 159: pawl.v1.SessionService.WatchSession:input_type -> pawl.v1.WatchSessionRequest
+	12,  // 160: pawl.v1.SessionService.RebindSession:input_type -> pawl.v1.RebindSessionRequest
+	14,  // 161: pawl.v1.SessionService.CreateSession:input_type -> pawl.v1.CreateSessionRequest
+	16,  // 162: pawl.v1.SessionService.UpdateSession:input_type -> pawl.v1.UpdateSessionRequest
+	18,  // 163: pawl.v1.SessionService.ForkSession:input_type -> pawl.v1.ForkSessionRequest
+	22,  // 164: pawl.v1.SessionService.RewindSession:input_type -> pawl.v1.RewindSessionRequest
+	20,  // 165: pawl.v1.SessionService.CompactSession:input_type -> pawl.v1.CompactSessionRequest
+	24,  // 166: pawl.v1.SessionService.ExportSession:input_type -> pawl.v1.ExportSessionRequest
+	84,  // 167: pawl.v1.SubmissionService.Submit:input_type -> pawl.v1.SubmitRequest
+	86,  // 168: pawl.v1.SubmissionService.Prompt:input_type -> pawl.v1.PromptRequest
+	90,  // 169: pawl.v1.SubmissionService.WaitSubmission:input_type -> pawl.v1.WaitSubmissionRequest
+	92,  // 170: pawl.v1.SubmissionService.GetSubmission:input_type -> pawl.v1.GetSubmissionRequest
+	94,  // 171: pawl.v1.SubmissionService.ListSubmissions:input_type -> pawl.v1.ListSubmissionsRequest
+	96,  // 172: pawl.v1.SubmissionService.AbortSubmission:input_type -> pawl.v1.AbortSubmissionRequest
+	98,  // 173: pawl.v1.SubmissionService.AbortSession:input_type -> pawl.v1.AbortSessionRequest
+	88,  // 174: pawl.v1.SubmissionService.Shell:input_type -> pawl.v1.ShellRequest
+	9,   // 175: pawl.v1.SessionService.ListSessions:output_type -> pawl.v1.ListSessionsResponse
+	11,  // 176: pawl.v1.SessionService.GetSession:output_type -> pawl.v1.GetSessionResponse
+	30,  // 177: pawl.v1.SessionService.ListEntries:output_type -> pawl.v1.ListEntriesResponse
+	41,  // 178: pawl.v1.SessionService.GetImage:output_type -> pawl.v1.GetImageResponse
+	44,  // 179: pawl.v1.SessionService.WatchSession:output_type -> pawl.v1.WatchSessionResponse
+	13,  // 180: pawl.v1.SessionService.RebindSession:output_type -> pawl.v1.RebindSessionResponse
+	15,  // 181: pawl.v1.SessionService.CreateSession:output_type -> pawl.v1.CreateSessionResponse
+	17,  // 182: pawl.v1.SessionService.UpdateSession:output_type -> pawl.v1.UpdateSessionResponse
+	19,  // 183: pawl.v1.SessionService.ForkSession:output_type -> pawl.v1.ForkSessionResponse
+	23,  // 184: pawl.v1.SessionService.RewindSession:output_type -> pawl.v1.RewindSessionResponse
+	21,  // 185: pawl.v1.SessionService.CompactSession:output_type -> pawl.v1.CompactSessionResponse
+	25,  // 186: pawl.v1.SessionService.ExportSession:output_type -> pawl.v1.ExportSessionResponse
+	85,  // 187: pawl.v1.SubmissionService.Submit:output_type -> pawl.v1.SubmitResponse
+	87,  // 188: pawl.v1.SubmissionService.Prompt:output_type -> pawl.v1.PromptResponse
+	91,  // 189: pawl.v1.SubmissionService.WaitSubmission:output_type -> pawl.v1.WaitSubmissionResponse
+	93,  // 190: pawl.v1.SubmissionService.GetSubmission:output_type -> pawl.v1.GetSubmissionResponse
+	95,  // 191: pawl.v1.SubmissionService.ListSubmissions:output_type -> pawl.v1.ListSubmissionsResponse
+	97,  // 192: pawl.v1.SubmissionService.AbortSubmission:output_type -> pawl.v1.AbortSubmissionResponse
+	99,  // 193: pawl.v1.SubmissionService.AbortSession:output_type -> pawl.v1.AbortSessionResponse
+	89,  // 194: pawl.v1.SubmissionService.Shell:output_type -> pawl.v1.ShellResponse
+	175, // [175:195] is the sub-list for method output_type
+	155, // [155:175] is the sub-list for method input_type
+	155, // [155:155] is the sub-list for extension type_name
+	155, // [155:155] is the sub-list for extension extendee
+	0,   // [0:155] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_sessions_proto_init() }
@@ -8763,6 +8879,7 @@ func file_pawl_v1_sessions_proto_init() {
 		(*Event_StepEnded)(nil),
 		(*Event_Log)(nil),
 		(*Event_RunSettled)(nil),
+		(*Event_StepWaiting)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -8770,7 +8887,7 @@ func file_pawl_v1_sessions_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_sessions_proto_rawDesc), len(file_pawl_v1_sessions_proto_rawDesc)),
 			NumEnums:      5,
-			NumMessages:   100,
+			NumMessages:   101,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

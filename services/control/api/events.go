@@ -121,7 +121,7 @@ func encodeEvent(e *event.Event, of session.Session) *pawlv1.Event {
 		out.Event = &pawlv1.Event_Settled{Settled: &pawlv1.SubmissionSettled{Submission: encodeSettled(e, of)}}
 	case event.RunStarted, event.RunResumed, event.Logged:
 		encodeRun(e, out)
-	case event.StepStarted, event.StepPaused, event.StepEnded:
+	case event.StepStarted, event.StepPaused, event.StepWaiting, event.StepEnded:
 		encodeStep(e, out)
 	}
 	return out

@@ -65,6 +65,10 @@ func encodeStep(e *event.Event, out *pawlv1.Event) {
 			Path: s.Path, Kind: s.Kind, Parent: parent, Try: try, Wait: span(s.Wait), Duration: took,
 			Failure: encodeFailure(s.Failed),
 		}}
+	case event.StepWaiting:
+		out.Event = &pawlv1.Event_StepWaiting{StepWaiting: &pawlv1.StepWaiting{
+			Path: s.Path, Kind: s.Kind, Parent: parent, Try: try, Wait: span(s.Wait), Ref: s.Ref,
+		}}
 	case event.StepEnded:
 		out.Event = &pawlv1.Event_StepEnded{StepEnded: &pawlv1.StepEnded{
 			Path: s.Path, Kind: s.Kind, Parent: parent, Try: try, State: s.State, Duration: took, Ref: s.Ref,

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type attempt struct {
 	def     *workflow.Definition
 	secrets map[string]string // by name
 	missing []string          // secrets that have no value here
+	hidden  []string          // values of secrets, of agents too: all work on the same files
 	guests  *loop.Guests
 	broken  *ended // why the run can only be ended; nil if it goes on
 
@@ -116,7 +118,9 @@ func (a *attempt) load(ctx context.Context) (err error) {
 	if err != nil {
 		return &brokenError{lane.ReasonUnreadable, err}
 	}
-	a.lookup()
+	if err := a.lookup(); err != nil {
+		return err
+	}
 	records, err := a.records(ctx)
 	if errors.Is(err, step.ErrUnreadable) {
 		return &brokenError{lane.ReasonUnreadable, err}
@@ -153,16 +157,44 @@ func (a *attempt) records(ctx context.Context) (all []step.Record, err error) {
 	}
 }
 
-// lookup finds the values of the secrets that steps name.
-func (a *attempt) lookup() {
+// lookup finds the values of the secrets that steps name, and of those of their agents.
+func (a *attempt) lookup() error {
 	a.secrets = map[string]string{}
 	for _, name := range a.def.Secrets() {
 		if value, ok := a.Lookup(name); ok {
-			a.secrets[name] = value
+			a.secrets[name], a.hidden = value, append(a.hidden, value)
 		} else {
 			a.missing = append(a.missing, name)
 		}
 	}
+	known := map[string]bool{"": true}
+	for s := range a.def.All() {
+		name := cmp.Or(agentOf(s.Do), a.def.Agent)
+		if known[name] {
+			continue
+		}
+		known[name] = true
+		def, err := a.definition(name)
+		if _, answered := errs.Public(err); err != nil && (!answered || lane.Outage(err)) {
+			return fmt.Errorf("reading agent %s: %w", name, err)
+		} else if err == nil { // a step of one that cannot be read says so itself
+			a.hidden = append(a.hidden, def.Secrets(a.Lookup)...)
+		}
+	}
+	return nil
+}
+
+// agentOf is the agent that a step names, "" for none.
+func agentOf(do workflow.Action) string {
+	switch do := do.(type) {
+	case *workflow.Prompt:
+		return do.Agent
+	case *workflow.Skill:
+		return do.Agent
+	case *workflow.Call:
+		return do.Agent
+	}
+	return ""
 }
 
 // resume makes the strands of steps that were begun, and the loops of their agents. What else the machine wants waits

@@ -162,7 +162,7 @@ func (w *work) task(digest string) loop.Work {
 
 func (w *work) host() loop.Host {
 	return loop.Host{
-		Strand: w.Strand, Above: w.above, Step: w.do.Path,
+		Strand: w.Strand, Above: w.above, Step: w.do.Path, Late: true,
 		Stop: func() loop.Stop {
 			return loop.Stop{Outcome: lane.Aborted, Reason: lane.ReasonAborted, Message: "the step was made to end"}
 		},
@@ -182,7 +182,7 @@ func (a *attempt) hostOf(callID string) (loop.Host, loop.Work, error) {
 			}
 		}
 	}
-	return loop.Host{}, loop.Work{Secrets: a.values()}, nil
+	return loop.Host{}, loop.Work{Secrets: a.hidden}, nil
 }
 
 // definition is that of an agent of the run, as it is in force now.

@@ -61,7 +61,7 @@ func (a *attempt) take(do drive.Do) (w *work, failed *drive.Outcome, err error) 
 		}
 		return nil, nil, fmt.Errorf("step %s: %w", do.Path, err)
 	}
-	w.kit.Secrets, w.kit.Env = a.values(), w.env
+	w.kit.Secrets, w.kit.Env = a.hidden, w.env
 	w.Strand = turn.NewStrand(a.Lane, w, turn.Who{
 		LoopID: a.row.ID, SessionID: a.row.SessionID, Parent: a.root.Strand, Above: w.above, Late: true,
 	}, &w.kit)
@@ -76,14 +76,6 @@ func (a *attempt) refused(err error) *drive.Outcome {
 		f.Message += fmt.Sprintf(" (secrets.%s has no value: the control plane has no variable %[1]s)", name)
 	}
 	return &drive.Outcome{State: step.Failed, Failed: f}
-}
-
-// values are the secrets' values, which nobody is shown.
-func (a *attempt) values() (all []string) {
-	for _, value := range a.secrets {
-		all = append(all, value)
-	}
-	return all
 }
 
 // job is the work of the strand.
