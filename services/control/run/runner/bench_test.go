@@ -388,3 +388,22 @@ func (b *bench) tell(id, name, body string) {
 		b.Fatal(err)
 	}
 }
+
+// conversations are the entries of the sessions of a run's agents.
+func (b *bench) conversations(id string) (all [][]session.Entry) {
+	b.Helper()
+	found, err := b.store.ListSessions(b.Context(), session.Filter{
+		Tenant: session.DefaultTenant, ParentID: id, Limit: 100,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, s := range found {
+		entries, err := b.store.Entries(b.Context(), s.ID, 0, 100)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all = append(all, entries)
+	}
+	return all
+}

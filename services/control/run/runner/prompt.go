@@ -156,7 +156,8 @@ func (w *work) Begin(ctx context.Context, c *turn.Call, _ tool.Asked) (time.Time
 func (w *work) task(digest string) loop.Work {
 	return loop.Work{
 		Agent: digest, Message: w.agent.Message, Options: w.agent.Options, Model: w.agent.Model,
-		Thinking: w.agent.Thinking, Limits: limits(w.agent.Limits), Sandbox: w.def.Sandbox, Secrets: w.kit.Secrets,
+		Thinking: w.agent.Thinking, Limits: limits(w.agent.Limits), Session: w.agent.Session, Sandbox: w.def.Sandbox,
+		Secrets: w.kit.Secrets,
 	}
 }
 

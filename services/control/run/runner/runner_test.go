@@ -1,6 +1,8 @@
 package runner_test
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -243,5 +245,29 @@ steps:
 output: "${{ steps.a.text }}"
 `}, func(b *bench) {
 		b.expect(b.end(b.begin("w", `{}`)), `completed "there"`)
+	})
+}
+
+// Steps that name a session go on in one conversation, others have their own.
+func TestPromptsOfOneSession(t *testing.T) {
+	try(t, map[string]string{"w": `
+agent: shell
+steps:
+  - prompt: "say: one"
+    session: both
+  - id: b
+    prompt: "say: two"
+    session: both
+  - prompt: "say: three"
+output: "${{ steps.b.session }}"
+`}, func(b *bench) {
+		id := b.begin("w", `{}`)
+		b.expect(b.end(id), `completed "both"`)
+		var counts []string
+		for _, s := range b.conversations(id) {
+			counts = append(counts, strconv.Itoa(len(s)))
+		}
+		slices.Sort(counts)
+		b.expect(strings.Join(counts, " "), "2 4")
 	})
 }
