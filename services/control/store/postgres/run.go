@@ -50,11 +50,12 @@ func (p runTx) Take(ctx context.Context, runID, owner string) (*lane.Lease, erro
 }
 
 // starting runs f in a transaction that starts runs, again where another one has used an idempotency key meanwhile.
-func (s *Store) starting(ctx context.Context, tenant string, f func(context.Context, rows.RunTx) error) error {
+func (s *Store) starting(
+	ctx context.Context, tenant, claimID string, f func(context.Context, rows.RunTx) error,
+) error {
 	if within := tenancy.Of(ctx); within != "" && within != tenant {
 		return tenancy.ErrForeign
 	}
-	claimID := uuid.NewString()
 	for tries := 0; ; tries++ {
 		err := s.retry(ctx, func(ctx context.Context, _ bool) error {
 			return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -68,9 +69,14 @@ func (s *Store) starting(ctx context.Context, tenant string, f func(context.Cont
 	}
 }
 
-// StartRun implements run.Store.
+// StartRun implements run.Store. Most starts are fresh, and are stored together with others. What keeps one from that
+// is looked at in a transaction of its own.
 func (s *Store) StartRun(ctx context.Context, n run.Start) (out run.Started, err error) {
-	err = s.starting(ctx, n.Tenant, func(ctx context.Context, p rows.RunTx) (err error) {
+	claimID := uuid.NewString()
+	if out, err = s.startFresh(ctx, n, claimID); !errors.Is(err, errNotFresh) && !isViolation(err) {
+		return out, wrap("start a run", err)
+	}
+	err = s.starting(ctx, n.Tenant, claimID, func(ctx context.Context, p rows.RunTx) (err error) {
 		out, err = s.StartRunIn(ctx, p, n)
 		return err
 	})
@@ -79,7 +85,7 @@ func (s *Store) StartRun(ctx context.Context, n run.Start) (out run.Started, err
 
 // RetryRun implements run.Store.
 func (s *Store) RetryRun(ctx context.Context, r run.Retry) (out run.Started, err error) {
-	err = s.starting(ctx, r.Tenant, func(ctx context.Context, p rows.RunTx) (err error) {
+	err = s.starting(ctx, r.Tenant, uuid.NewString(), func(ctx context.Context, p rows.RunTx) (err error) {
 		out, err = s.RetryRunIn(ctx, p, r)
 		return err
 	})
@@ -88,7 +94,7 @@ func (s *Store) RetryRun(ctx context.Context, r run.Retry) (out run.Started, err
 
 // Fire implements run.Store.
 func (s *Store) Fire(ctx context.Context, of run.Schedule, next time.Time, starts []run.Start) (fired bool, err error) {
-	err = s.starting(ctx, of.Tenant, func(ctx context.Context, p rows.RunTx) (err error) {
+	err = s.starting(ctx, of.Tenant, uuid.NewString(), func(ctx context.Context, p rows.RunTx) (err error) {
 		fired, err = s.FireIn(ctx, p, of, next, starts)
 		return err
 	})

@@ -30,6 +30,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/contain"
 	"github.com/pawl-dev/pawl/services/control/lane"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/rows"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -80,6 +81,7 @@ type Store struct {
 	opts    Options
 	wall    string // the tenants' role; "" is that there is no second wall
 	admits  *group[admission, submission.Admitted]
+	starts  *group[runStart, run.Started]
 	commits *group[commit, lane.Committed]
 	notes   *notes
 	health  *health
@@ -131,8 +133,10 @@ func Open(ctx context.Context, url string, opts Options) (*Store, error) {
 		return nil, fmt.Errorf("the database's time: %w", err)
 	}
 	s.admits = newGroup(s.flushAdmissions)
+	s.starts = newGroup(s.flushStarts)
 	s.commits = newGroup(s.flushCommits)
 	s.flushes.Go(func() { s.admits.run(background, s.retry) })
+	s.flushes.Go(func() { s.starts.run(background, s.retry) })
 	s.flushes.Go(func() { s.commits.run(background, s.retry) })
 	s.rest.Go(func() {
 		_ = contain.Loop(background, s.opts.Log, "sending hints",
@@ -158,6 +162,7 @@ func (s *Store) batch() *pgx.Batch {
 // Close ends all work and waits for it. Operations that wait fail; those under way are finished.
 func (s *Store) Close() error {
 	s.admits.close()
+	s.starts.close()
 	s.commits.close()
 	s.flushes.Wait()
 	s.cancel()

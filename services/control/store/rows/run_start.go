@@ -70,7 +70,7 @@ type receipt struct{ scope, key string }
 
 // StartRunIn is run.Store's StartRun in a transaction.
 func (t *Tables) StartRunIn(ctx context.Context, p RunTx, s run.Start) (run.Started, error) {
-	return t.startOnce(ctx, p, s, receipt{encode([]string{s.Tenant, run.Name + s.Workflow}), s.IdempotencyKey})
+	return t.startOnce(ctx, p, s, receipt{startScope(s.Tenant, s.Workflow), s.IdempotencyKey})
 }
 
 // startOnce starts a run, once for each receipt.

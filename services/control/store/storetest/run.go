@@ -38,6 +38,7 @@ func startRun(t tester, s store.Store, n run.Start) run.Run {
 	t.Helper()
 	out, err := s.StartRun(ctx(t), n)
 	ok(t, err)
+	equal(t, "the answer", out.Run, getRun(t, s, n.ID))
 	return out.Run
 }
 
@@ -50,6 +51,7 @@ func ownRun(t tester, s store.Store, n run.Start) *holder {
 	if out.Lease == nil {
 		t.Fatalf("the run has no owner: %+v", out.Run)
 	}
+	equal(t, "the answer", out.Run, getRun(t, s, n.ID))
 	return hold(s, *out.Lease)
 }
 
@@ -171,7 +173,11 @@ var runCases = []testCase{
 		if got := claimRuns(t, db.Second, 10); len(got) != 0 {
 			t.Errorf("claimed by another")
 		}
-		h.done(t)
+		heir, want := h.die(t, db.Second), *h.root()
+		want.Stalls, want.Attempts, want.StartedAt = 1, 1, heir.root().StartedAt
+		equal(t, "the loop of who takes it over", *heir.root(), want)
+		equal(t, "its end", heir.lease.Ends, h.lease.Ends)
+		heir.done(t)
 		if got := getRun(t, db.Second, n.ID); got.Status != run.Completed {
 			t.Errorf("%+v", got)
 		}
