@@ -37,6 +37,9 @@ func (a *attempt) advanceWith(on *turn.Strand, s lane.Step, effects []drive.Effe
 			return err
 		}
 		s = lane.Step{}
+		if a.settled {
+			break
+		}
 		for _, e := range effects {
 			if err := a.carryOut(e); err != nil {
 				return err
@@ -57,15 +60,18 @@ func (a *attempt) write(on *turn.Strand, s lane.Step, effects []drive.Effect) er
 		if !last && len(s.Records) < mostRecords && size < mostBytes {
 			return nil
 		}
-		if len(s.Events) == 0 && len(s.Records)+len(s.Outcomes)+len(s.Taken) == 0 {
-			return nil
+		if last && a.end != nil && !a.end.cut() {
+			a.settle(&s, *a.end, nil)
+		}
+		if len(s.Events) == 0 {
+			return nil // what has no event has nothing else
 		}
 		if !a.opened {
-			s.Events = append([]event.Event{a.event(event.RunBegins(a.run.Workflow, a.run.Digest, a.run.Attempt,
-				a.run.Input))}, s.Events...)
+			s.Events = append([]event.Event{a.begins()}, s.Events...)
 			s.Progress = a.progress()
 		}
 		err := on.Commit(s, lane.With{})
+		a.settled = err == nil && s.End != nil
 		s, size, a.opened = lane.Step{}, 0, true
 		return err
 	}
@@ -77,7 +83,9 @@ func (a *attempt) write(on *turn.Strand, s lane.Step, effects []drive.Effect) er
 			records, size = append(records, e.Record), size+len(e.Output)
 		case drive.Say:
 			s.Events = append(s.Events, a.event(a.line(e)))
-		case drive.Do, drive.Cancel, drive.End:
+		case drive.End: // the last one
+			a.end = a.endOf(e)
+		case drive.Do, drive.Cancel:
 		}
 		if err := flush(false); err != nil {
 			return err
@@ -87,6 +95,9 @@ func (a *attempt) write(on *turn.Strand, s lane.Step, effects []drive.Effect) er
 		return err
 	}
 	for i := range records {
+		if a.settled {
+			break
+		}
 		if err := a.clock(&records[i]); err != nil {
 			return err
 		}
@@ -142,9 +153,7 @@ func (a *attempt) carryOut(e drive.Effect) error {
 		} else if w := a.waits[e.Path]; w != nil {
 			w.cancelled = time.Now()
 		}
-	case drive.End:
-		a.end = a.endOf(e)
-	case drive.Record, drive.Say:
+	case drive.Record, drive.Say, drive.End:
 	}
 	return nil
 }

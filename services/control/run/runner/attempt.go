@@ -46,6 +46,7 @@ type attempt struct {
 	usage   model.Usage          // of the agents of steps
 	opened  bool                 // the row says that the attempt has begun
 	end     *ended               // what the run has come to
+	settled bool                 // and that is committed
 	stops   int                  // how often the machine was told to end
 }
 
@@ -248,6 +249,11 @@ func (a *attempt) why() step.Failure {
 func (a *attempt) event(e event.Event) event.Event {
 	e.Time, e.SubmissionID = time.Now(), a.row.ID
 	return e
+}
+
+// begins is the event of the beginning of the attempt.
+func (a *attempt) begins() event.Event {
+	return a.event(event.RunBegins(a.run.Workflow, a.run.Digest, a.run.Attempt, a.run.Input))
 }
 
 // progress moves the attempt's row on, which clears its stalls.

@@ -36,7 +36,7 @@ func newRoot(a *attempt) *root {
 // work goes on until the run has ended, or its lane rests or is left.
 func (r *root) work(ctx context.Context) error {
 	if r.broken != nil {
-		return r.settle(ctx, *r.broken)
+		return r.conclude(ctx, *r.broken)
 	}
 	if err := r.open(); err != nil {
 		return err
@@ -47,12 +47,18 @@ func (r *root) work(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if end := r.over(); end != nil {
-			return r.settle(ctx, *end)
+		switch end, settled := r.over(); {
+		case settled:
+			return nil
+		case end != nil:
+			return r.conclude(ctx, *end)
 		}
 		if err := r.Idle(ctx, until, waits); err != nil {
 			return err
 		}
+	}
+	if _, settled := r.over(); settled {
+		return nil
 	}
 	if err := r.Flush(); err != nil {
 		return err
@@ -80,6 +86,9 @@ func (r *root) open() error {
 func (r *root) round(ctx context.Context) (until time.Time, waits event.Event, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.end != nil {
+		return until, waits, nil
+	}
 	if err := r.stop(); err != nil {
 		return until, waits, err
 	}
@@ -97,11 +106,11 @@ func (r *root) round(ctx context.Context) (until time.Time, waits event.Event, e
 	return until, r.event(r.rests()), nil
 }
 
-// over is what the run has come to; nil while it goes on.
-func (r *root) over() *ended {
+// over is what the run has come to, nil while it goes on, and whether that is committed.
+func (r *root) over() (end *ended, settled bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.end
+	return r.end, r.settled
 }
 
 // stop tells the machine that the run has to end, and that what is left then takes too long.
