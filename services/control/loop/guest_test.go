@@ -480,6 +480,30 @@ func TestGuestsShareAConversation(t *testing.T) {
 	})
 }
 
+// A step that waits for a conversation keeps the lane from resting as little as the one that has it.
+func TestStepThatWaitsForAConversationRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		in := func(w *loop.Work) { w.Session = "one" }
+		def := ruled(askAbout())
+		b := newHost(newBench(t, def), def, says("rm 1", in), says("rm 2", in))
+		r := b.begins()
+		for n := 1; n <= 2; n++ {
+			time.Sleep(10 * time.Second)
+			a := b.asked()
+			if b.worker.Owns(r.ID) {
+				t.Fatal("the lane does not rest")
+			}
+			time.Sleep(10 * time.Minute)
+			b.decide(a)
+		}
+		b.finished(r.ID)
+		b.checkTree(r.ID, 2)
+		if got := slices.Sorted(slices.Values(b.executor.commands())); strings.Join(got, ",") != "rm 1,rm 2" {
+			t.Errorf("%q ran", got)
+		}
+	})
+}
+
 // The deadline of the run ends its guests.
 func TestDeadlineOfTheRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -50,5 +50,9 @@ func (l *loop) logSettled(z *lane.Settlement) {
 		what = "sub-agent ended"
 		attrs = append(attrs, "root", l.row.RootID, "call_id", l.row.ParentCall)
 	}
+	if l.guest != nil {
+		what = "agent of a step ended"
+		attrs = append(attrs, "run_id", l.row.LaneID, "step", l.guest.Step)
+	}
 	l.tree.deps.Log.Log(context.Background(), level, what, attrs...)
 }

@@ -17,6 +17,8 @@
 //
 //	task call pending ─▶ dispatched + child accepted ─ … ─▶ done + child settled
 //
+// Guests are loops in the lane of a run, which is no loop: they carry out calls of its steps in the same way.
+//
 // Invariants: a call is committed before it is sent; a result is acknowledged after it is committed; events are
 // published after their commit; a tree that is fenced writes nothing more and tells nobody anything more; a root ends
 // after everything below it.

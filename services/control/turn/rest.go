@@ -4,7 +4,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/tool"
@@ -39,7 +38,7 @@ func (t *Strand) restsNow() (at rested, ok bool) {
 		case c.State.Terminal():
 		case c.gate != nil:
 			at.until = earlier(at.until, c.gate.until)
-		case c.Kind != uint8(tool.KindTask) || c.State != call.Dispatched:
+		case c.Kind != uint8(tool.KindTask): // one that has not begun waits for others of the lane
 			return at, false
 		}
 	}
