@@ -147,7 +147,7 @@ func (c *connection) next() []*pawlv1.ConnectResponse {
 	return nil
 }
 
-// watch pings, ends a connection on which no answer came for a whole ttl, and compares.
+// watch pings, ends a connection on which no answer came for a whole ttl, compares, and acknowledges.
 func (c *connection) watch() {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -158,8 +158,8 @@ func (c *connection) watch() {
 					c.executor.ID, "error", err)
 				ticks = -1 // at the next tick
 			}
-			c.acknowledgeTaken(c.ctx)
 		}
+		c.acknowledgeTaken(c.ctx)
 		select {
 		case <-c.ctx.Done():
 			return

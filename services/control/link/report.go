@@ -127,15 +127,20 @@ func (c *connection) recorded(known call.Call, reply tool.Reply) {
 	c.enqueue(encode(&call.ResultAck{CallID: known.ID}))
 }
 
-// outputMayLack reports whether a command's output may not be in its session's stream yet: it is when the transcript
-// has the result.
+// outputMayLack reports whether a command's output may not be in its session's stream yet.
 func outputMayLack(c call.Call, reply tool.Reply) bool {
 	x, ok := reply.(tool.Process)
-	return ok && c.State != call.Lost && c.Reply != nil && x.Written() != [2]int64{}
+	return ok && !taken(c) && x.Written() != [2]int64{}
 }
 
-// acknowledgeTaken acknowledges results that are in the transcript by now, in case their owner's acknowledgement does
-// not come through.
+// taken reports whether nobody takes output of a call any more whose outcome is on record: its end is in the stream,
+// its result in the transcript, or nobody waits for it.
+func taken(c call.Call) bool {
+	return c.State == call.Lost || c.Reply == nil || c.Shown[0] == call.Told
+}
+
+// acknowledgeTaken acknowledges results that nobody needs by now, in case their owner's acknowledgement does not come
+// through.
 func (c *connection) acknowledgeTaken(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, pingEvery/2)
 	defer cancel()
@@ -147,7 +152,7 @@ func (c *connection) acknowledgeTaken(ctx context.Context) {
 			}
 			return
 		}
-		if known.Reply == nil || known.State == call.Lost {
+		if taken(known) {
 			c.enqueue(encode(&call.ResultAck{CallID: id}))
 		}
 	}

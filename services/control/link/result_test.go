@@ -232,3 +232,33 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	})
 }
+
+// The result of a command that is on record is acknowledged as soon as the end of the command is in the stream, be the
+// turn over or not: its owner's own acknowledgement may be lost, and the executor keeps the result until one comes.
+func TestResultWhoseOutputWasTaken(t *testing.T) {
+	printed := &pawlv1.Result{Outcome: &pawlv1.Result_Exec{Exec: &pawlv1.ExecResult{
+		Confirmed: true, Stdout: &pawlv1.Captured{Head: []byte("x"), Size: 1}, Stderr: &pawlv1.Captured{},
+	}}}
+	known := call.Call{ID: "c", LaneID: "s", Executor: "e", State: call.Done, Reply: []byte("{}")}
+	told := known
+	told.Shown = [2]int64{call.Told, call.Told}
+	within(t, 1, func(all []*plane) {
+		db, e := all[0].cluster.db, all[0].executor()
+		db.put(told)
+		e.result("c", printed)
+		if acked := e.resultAcks(); len(acked) != 1 {
+			t.Errorf("its end is in the stream; acknowledged: %q", acked)
+		}
+		db.put(known)
+		e.result("c", printed)
+		pass(10 * pingEvery)
+		if acked := e.resultAcks(); len(acked) != 0 {
+			t.Errorf("its output may not be in the stream; acknowledged: %q", acked)
+		}
+		db.put(told)
+		pass(pingEvery)
+		if acked := e.resultAcks(); len(acked) != 1 {
+			t.Errorf("its output is in the stream since; acknowledged: %q", acked)
+		}
+	})
+}

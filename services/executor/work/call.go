@@ -131,6 +131,7 @@ type progress struct {
 	state  journal.State
 	result *pawlv1.Result // nil while running, and when only the journal has it
 	kept   bool           // the journal has it
+	acked  bool           // control has it, and the journal does not say so yet
 }
 
 // release closes what a call holds in this process.

@@ -114,6 +114,43 @@ func TestEndIsRecordedLater(t *testing.T) {
 	})
 }
 
+// An acknowledgement that a full disk could not take is recorded when there is room, over the same connection.
+func TestAcknowledgementIsRecordedLater(t *testing.T) {
+	within(t, func(r *rig) {
+		var full atomic.Bool
+		r.down()
+		r.jcfg.WriteAt = func(f *os.File, b []byte, off int64) (int, error) {
+			if full.Load() {
+				return 0, syscall.ENOSPC
+			}
+			return f.WriteAt(b, off)
+		}
+		r.up()
+		r.connect()
+		r.send(execute("before", line("echo one")))
+		r.send(execute("while", line("sleep 1s")))
+		r.take()
+		full.Store(true)
+		r.ack("before")
+		time.Sleep(2 * time.Second)
+		r.take()
+		r.ack("while")
+		time.Sleep(2 * ackPause)
+		if got := r.inflight(); got != "before FINISHED, while FINISHED" {
+			t.Errorf("while the disk is full: %s", got)
+		}
+		full.Store(false)
+		time.Sleep(2 * ackPause)
+		if got := r.inflight(); got != "" {
+			t.Errorf("once it has room: %s", got)
+		}
+		r.restart()
+		if got := r.inflight(); got != "" {
+			t.Errorf("after a restart: %s", got)
+		}
+	})
+}
+
 // A result that the journal cannot give is asked for again, and told as lost when it stays so.
 func TestResultIsReadAgain(t *testing.T) {
 	for name, back := range map[string]bool{"it comes back": true, "it does not": false} {

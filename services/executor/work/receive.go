@@ -4,6 +4,7 @@ import (
 	"context"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
+	"github.com/pawl-dev/pawl/internal/await"
 	"github.com/pawl-dev/pawl/services/executor/journal"
 )
 
@@ -210,24 +211,50 @@ func (s *Service) onResultAck(id string) {
 		s.drop(c)
 		return
 	}
+	if err := s.acknowledged(c); err != nil {
+		s.log.Warn("an acknowledgement could not be recorded, it is tried again", "call_id", id, "err", err)
+		s.acknowledgeLater(c)
+	}
+}
+
+// acknowledged records that control has the result of a call, and forgets the call. After an error it is as it was: a
+// call that counts as begun, and that the sandbox forgets, would count as one that never ran. The caller holds mu.
+func (s *Service) acknowledged(c *call) error {
 	if !c.kept {
 		// Whose outcome was not recorded leaves a tombstone too.
 		if _, err := s.j.End(c.begin, c.state, nil); err != nil {
-			s.log.Warn("an end could not be recorded", "call_id", id, "err", err)
-			return // a call that counts as begun, and that the sandbox forgets, would count as one that never ran
+			return err
 		}
 	}
-	if _, err := s.j.Ack(id); err != nil {
-		// It stays as it is and is sent again on the next connection.
-		s.log.Warn("an acknowledgement could not be recorded", "call_id", id, "err", err)
-		return
+	if _, err := s.j.Ack(c.id()); err != nil {
+		return err
 	}
-	delete(s.live, id)
+	delete(s.live, c.id())
 	c.release()
 	if c.verb == verbExec {
-		s.forget = append(s.forget, id)
+		s.forget = append(s.forget, c.id())
 		s.reap.Set()
 	}
+	return nil
+}
+
+// acknowledgeLater tries to record an acknowledgement again until that works: a disk was full, say. Control repeats it
+// over another connection only. The caller holds mu.
+func (s *Service) acknowledgeLater(c *call) {
+	if c.acked {
+		return
+	}
+	c.acked = true
+	s.goLocked(func() {
+		for await.Sleep(s.ctx, ackPause) == nil {
+			s.mu.Lock()
+			done := s.live[c.id()] != c || s.acknowledged(c) == nil
+			s.mu.Unlock()
+			if done {
+				return
+			}
+		}
+	})
 }
 
 func (s *Service) onOutputAck(a *pawlv1.OutputAck) {

@@ -37,6 +37,8 @@ const (
 	// for all.
 	sweepEvery = time.Minute
 	reapDelay  = 100 * time.Millisecond
+	// ackPause is how long after an acknowledgement that could not be recorded it is tried again.
+	ackPause = time.Second
 	// askTimeout bounds one question to the sandbox, askPause is between two.
 	askTimeout = 30 * time.Second
 	askPause   = time.Second
