@@ -178,6 +178,9 @@ func (m *Machine) Refer(path, ref string) step.Record {
 	return r
 }
 
+// Ref is what carries a step out, as its record says; "" is not known.
+func (m *Machine) Ref(path string) string { return m.active[path].rec.Ref }
+
 // Request is a step that is to be carried out, with its expressions evaluated. secrets are what steps may name.
 func (m *Machine) Request(path string, secrets map[string]string) (any, error) {
 	n := m.active[path]

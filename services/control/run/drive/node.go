@@ -273,6 +273,7 @@ func (n *node) pause(f step.Failure) {
 // again begins the next try.
 func (n *node) again() {
 	n.rec.Pausing, n.restored = false, false
+	n.rec.Ref = ""
 	n.rec.Try++
 	wait, failed := n.wait()
 	if failed != nil {

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
 )
 
@@ -269,5 +270,30 @@ output: "${{ steps.b.session }}"
 		}
 		slices.Sort(counts)
 		b.expect(strings.Join(counts, " "), "2 4")
+	})
+}
+
+// Each try of a step starts a run of its own, and an owner that comes later goes on with the one of the present try.
+func TestTriesOfChildren(t *testing.T) {
+	try(t, map[string]string{"child": `
+steps:
+  - sleep: 10m
+  - fail: "always"
+`, "w": `
+steps:
+  - id: a
+    workflow: child
+    retry: {attempts: 3, backoff: 1s, on: [failed]}
+    on_error: continue
+output: "${{ steps.a.attempts }}"
+`}, func(b *bench) {
+		id := b.begin("w", `{}`)
+		b.wait(15 * time.Minute)
+		b.restart()
+		b.expect(b.end(id), "completed 3")
+		all, err := b.runs.List(b.Context(), run.Filter{Tenant: session.DefaultTenant, Parent: id, Limit: 100})
+		if err != nil || len(all) != 3 {
+			b.Errorf("%d runs, %v", len(all), err)
+		}
 	})
 }

@@ -41,7 +41,11 @@ func (a *attempt) take(do drive.Do) (w *work, failed *drive.Outcome, err error) 
 	}
 	switch request.(type) {
 	case drive.Signal, drive.Workflow, drive.Dispatch:
-		a.waits[do.Path] = &wait{do: do, request: request, began: time.Now()}
+		w := &wait{do: do, request: request, began: time.Now(), ref: a.machine.Ref(do.Path)}
+		if q, ok := request.(drive.Workflow); ok {
+			w.foreign = w.ref != "" && q.Key != "" // it may be
+		}
+		a.waits[do.Path] = w
 		return nil, nil, nil
 	}
 	w = &work{attempt: a, do: do, request: request, above: make(chan struct{}), began: time.Now()}
