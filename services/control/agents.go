@@ -24,6 +24,7 @@ type agents struct {
 	models    loop.Models
 	tenants   tenancy.Store
 	log       *slog.Logger
+	reloaded  func() // is called when other workflows may be in force
 }
 
 // Reload implements api.Reloader. Workflows are read after the agents that they name.
@@ -35,6 +36,7 @@ func (a agents) Reload() (ofAgents, ofWorkflows catalogue.Change) {
 	}
 	a.partless()
 	ofWorkflows = a.workflows.Reload()
+	a.reloaded()
 	a.log.Info("workflows reloaded", changed(ofWorkflows)...)
 	for _, p := range ofWorkflows.Problems {
 		a.log.Error("a workflow's file cannot be used", "workflow", p.Name, "kept", p.Kept, "error", p.Err)

@@ -126,7 +126,8 @@ func TestAgentsForTenantsThatThereAreNot(t *testing.T) {
 			t.Fatal(err)
 		}
 		var log bytes.Buffer
-		a := agents{c, none(t), nil, tenants{names: []string{"acme"}}, slog.New(slog.NewTextHandler(&log, nil))}
+		to := slog.New(slog.NewTextHandler(&log, nil))
+		a := agents{c, none(t), nil, tenants{names: []string{"acme"}}, to, func() {}}
 		ctx, end := context.WithCancel(t.Context())
 		end()
 		if err := a.onSignal(ctx, nil); err != nil {
@@ -167,7 +168,7 @@ func TestAReloadWarnsOfModelsThatCannotSearch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := agents{c, none(t), speaking{}, nil, slog.New(slog.DiscardHandler)}
+	a := agents{c, none(t), speaking{}, nil, slog.New(slog.DiscardHandler), func() {}}
 	for _, tt := range []struct {
 		models string
 		search bool

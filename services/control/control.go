@@ -49,6 +49,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/retention"
 	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/run/runner"
+	"github.com/pawl-dev/pawl/services/control/run/scheduler"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/wake"
@@ -129,6 +130,7 @@ type plane struct {
 	submissions *submission.Service
 	attempts    *runner.Runner // of runs
 	runs        *run.Service
+	schedules   *scheduler.Service
 	deletions   *deletion.Service
 	grpc        *rpc.Server
 	memoryGRPC  *rpc.Server // the same, for connections in memory
@@ -278,7 +280,9 @@ func executorIdentity(ctx context.Context) (auth.Principal, error) {
 	return p, nil
 }
 
-func (p *plane) agents() agents { return agents{p.Agents, p.Workflows, p.Models, p.Store, p.Log} }
+func (p *plane) agents() agents {
+	return agents{p.Agents, p.Workflows, p.Models, p.Store, p.Log, p.schedules.Reloaded}
+}
 
 func (p *plane) authenticator() auth.Guard {
 	if p.Open {
@@ -318,6 +322,7 @@ func (p *plane) run(ctx context.Context) error {
 		serve("event tail", func(ctx context.Context) error { return p.events.Run(ctx, p.worker.Owns) })
 	}
 	serve("deletions", p.deletions.Run)
+	serve("schedules", p.schedules.Run)
 	serve("retention", retention.Sweeper{
 		Store: p.Store, Events: p.RetainEvents, Audit: p.RetainAudit, Log: p.Log,
 	}.Run)

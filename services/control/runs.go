@@ -4,6 +4,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/run/fetch"
 	"github.com/pawl-dev/pawl/services/control/run/runner"
+	"github.com/pawl-dev/pawl/services/control/run/scheduler"
 )
 
 // makeAttempts makes what carries runs out. makeRuns must follow.
@@ -14,10 +15,13 @@ func (p *plane) makeAttempts(agents agentPins) {
 	})
 }
 
-// makeRuns makes what starts runs.
+// makeRuns makes what starts runs, and what does so when they are due.
 func (p *plane) makeRuns() {
 	p.runs = run.NewService(run.Deps{
 		Store: p.Store, Workflows: p.pinned, Events: p.events, Worker: p.worker, Bus: p.bus, Lookup: p.Lookup,
 	})
 	p.attempts.Connect(p.runs, p.submissions)
+	p.schedules = scheduler.NewService(scheduler.Deps{
+		Store: p.Store, Runs: p.runs, Workflows: p.Workflows, Log: p.Log,
+	})
 }

@@ -296,8 +296,9 @@ type Store interface {
 	Tell(ctx context.Context, t Telling) (s step.Signal, replayed bool, err error)
 	// Untaken returns the signals that no step has received, in order, at most MaxSignals.
 	Untaken(ctx context.Context, runID string) ([]step.Signal, error)
-	// SetSchedules makes the schedules of a workflow of a tenant these, in order. One whose expression and zone are
-	// unchanged keeps what is known of it; next says when a new one is first due after a time, the store's now.
+	// SetSchedules makes the schedules of a workflow of a tenant these, in order. next says when one is first due after
+	// a time, the store's now. One whose expression and zone are unchanged keeps what is known of it, but is due no
+	// later than that. One that takes the place of another pauses if that one did.
 	SetSchedules(ctx context.Context, tenant, workflow string, all []Schedule,
 		next func(i int, after time.Time) time.Time) error
 	// Schedules returns the schedules of a tenant, in order of workflow and index.

@@ -67,23 +67,13 @@ func (t *Tables) SetSchedules(
 		if err != nil {
 			return err
 		}
-		known := slices.Clone(before)
 		at, err := now(ctx, p)
 		if err != nil {
 			return err
 		}
-		want := make([]run.Schedule, len(all))
-		for i, s := range all {
-			s.Tenant, s.Workflow, s.Index = tenant, workflow, i
-			s.Paused, s.Last, s.LastRun = false, time.Time{}, ""
-			same := func(k run.Schedule) bool { return k.Cron == s.Cron && k.Zone == s.Zone }
-			if n := slices.IndexFunc(known, same); n >= 0 {
-				s.Paused, s.Next, s.Last, s.LastRun = known[n].Paused, known[n].Next, known[n].Last, known[n].LastRun
-				known[n].Cron = "" // it is another's no more
-			} else {
-				s.Next = next(i, at)
-			}
-			want[i] = s
+		want := merged(before, all, at, next)
+		for i := range want {
+			want[i].Tenant, want[i].Workflow, want[i].Index = tenant, workflow, i
 		}
 		if slices.Equal(before, want) {
 			return nil
@@ -99,6 +89,33 @@ func (t *Tables) SetSchedules(
 		}
 		return nil
 	}))
+}
+
+// merged is what the schedules of a workflow become that were some and are to be others. One that there was keeps what
+// is known of it, but for an instant that is later than what is due next: the clock was ahead when it was written. One
+// whose expression or zone is another than that of the one in its place pauses if that one does.
+func merged(before, all []run.Schedule, now time.Time, next func(i int, after time.Time) time.Time) []run.Schedule {
+	want, free := make([]run.Schedule, len(all)), slices.Clone(before)
+	same := make([]bool, len(all))
+	for i, s := range all {
+		n := slices.IndexFunc(free, func(k run.Schedule) bool { return k.Cron == s.Cron && k.Zone == s.Zone })
+		want[i] = run.Schedule{Cron: s.Cron, Zone: s.Zone, Catchup: s.Catchup, Next: next(i, now)}
+		if n < 0 {
+			continue
+		}
+		k := &free[n]
+		want[i].Paused, want[i].Last, want[i].LastRun = k.Paused, k.Last, k.LastRun
+		if first := want[i].Next; !k.Next.IsZero() && (first.IsZero() || k.Next.Before(first)) {
+			want[i].Next = k.Next
+		}
+		k.Cron, same[i] = "", true // it is another's no more
+	}
+	for i := range want {
+		if !same[i] && i < len(free) && free[i].Cron != "" {
+			want[i].Paused = free[i].Paused
+		}
+	}
+	return want
 }
 
 func schedulesOf(ctx context.Context, p Port, tenant, workflow string) (all []run.Schedule, err error) {

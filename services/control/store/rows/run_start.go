@@ -139,7 +139,7 @@ func (t *Tables) restarted(ctx context.Context, p RunTx, s run.Start, earlier Ro
 	if id == s.ID {
 		return t.started(ctx, p, s.Tenant, id, s.Owner) // by an earlier try
 	}
-	if s.Fired == nil && string(earlier.blob(0)) != string(s.InputHash) {
+	if s.IdempotencyKey != "" && string(earlier.blob(0)) != string(s.InputHash) {
 		return run.Started{}, submission.ErrIdempotencyConflict
 	}
 	n, err := t.findRun(ctx, p, s.Tenant, id)

@@ -98,9 +98,33 @@ var scheduleCases = []testCase{
 		if n := db.Count(`SELECT count(*) FROM audit`); n != records+2 {
 			t.Errorf("%d pauses are in the audit log", n-records)
 		}
+		_, err = db.Store.PauseSchedule(ctx(t), pausingOf(2, true))
+		ok(t, err)
+		if got := setSchedules(t, db.Second, hourly("Asia/Tokyo"), hourly("UTC"), hourly("Asia/Seoul"),
+			hourly("Asia/Tokyo")); !got[0].Paused || got[1].Paused || got[2].Paused || got[3].Paused {
+			t.Errorf("in other places: %+v", got)
+		}
+		if got := setSchedules(t, db.Second, hourly("Asia/Manila"), hourly("UTC")); !got[0].Paused || got[1].Paused {
+			t.Errorf("in the place of one that pauses: %+v", got)
+		}
 		if left := setSchedules(t, db.Store); len(left) != 0 {
 			t.Errorf("left: %+v", left)
 		}
+	}},
+	{"are due no later than they say, although they were written when the clock was ahead", func(
+		t *testing.T, db DB,
+	) {
+		first := setSchedules(t, db.Store, hourly("Asia/Seoul"))[0].Next
+		all := []run.Schedule{hourly("UTC"), hourly("Asia/Tokyo")}
+		ok(t, db.Store.SetSchedules(ctx(t), session.DefaultTenant, "w", all, func(i int, at time.Time) time.Time {
+			return nextHour(i, at.AddDate(7*i, 0, 0))
+		}))
+		got := setSchedules(t, db.Second, all...)
+		if len(got) != 2 || !got[0].Next.Equal(first) || !got[1].Next.Equal(first) {
+			t.Errorf("%+v", got)
+		}
+		db.Advance(3 * time.Hour)
+		equal(t, "what is due is due", setSchedules(t, db.Second, all...), got)
 	}},
 	{"start one run for each instant, whoever acts on it", func(t *testing.T, db DB) {
 		setSchedules(t, db.Store, hourly("UTC"))
