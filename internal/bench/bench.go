@@ -128,13 +128,23 @@ func (r *run) newControl(ctx context.Context, args ...string) (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	address := map[string]string{Memory: Memory, SQLite: "sqlite:" + filepath.Join(dir, "pawl.db")}[r.database]
-	if r.database == Postgres {
-		if address, err = r.newDatabase(ctx); err != nil {
-			return nil, err
-		}
+	address, err := r.address(ctx, dir)
+	if err != nil {
+		return nil, err
 	}
 	return r.replica(dir, address, args...)
+}
+
+// address is that of a new database of the run's kind, which may have its files in dir.
+func (r *run) address(ctx context.Context, dir string) (string, error) {
+	switch r.database {
+	case Postgres:
+		return r.newDatabase(ctx)
+	case SQLite:
+		return "sqlite:" + filepath.Join(dir, "pawl.db"), nil
+	default:
+		return Memory, nil
+	}
 }
 
 // replica is a control plane on a given database.

@@ -40,6 +40,7 @@ var measurements = []measurement{
 	{"commits", everywhere, commits},
 	{"admission", everywhere, admission},
 	{"prompts", everywhere, prompts},
+	{"runs/store", everywhere, storedRuns},
 	{"long", everywhere, long},
 	{"long-session", onDisk, longSession},
 	{"fifo", everywhere, fifo},

@@ -135,6 +135,9 @@ type queue struct {
 	owner  string
 }
 
+// unknown is a kind of lane that no control plane runs.
+const unknown lane.Kind = 9
+
 // queued makes a control plane whose queue is so long. What is in it is of a kind that the control plane does not run,
 // so that it leaves it alone.
 func (r *run) queued(ctx context.Context, n int) (*queue, error) {
@@ -167,7 +170,7 @@ func (r *run) queued(ctx context.Context, n int) (*queue, error) {
 
 // claim takes a lane as a replica does, and hands it back.
 func (q *queue) claim(ctx context.Context) error {
-	got, err := q.store.Claim(ctx, q.owner, lane.KindRun, 1)
+	got, err := q.store.Claim(ctx, q.owner, unknown, 1)
 	if err != nil {
 		return err
 	}
@@ -189,12 +192,12 @@ func queueLanes(ctx context.Context, conn *pgx.Conn, n int) error {
 		s AS (INSERT INTO sessions (session_id, lane_id, agent, instance, name, created_at)
 			SELECT id, id, 'shell', gen_random_uuid()::text, 'default', now() FROM n RETURNING session_id),
 		l AS (INSERT INTO lanes (lane_id, kind, state, next_seq, pending, due_at)
-			SELECT session_id, 2, 1, 2, 1, now() - random() * interval '1 hour' FROM s),
+			SELECT session_id, $2, 1, 2, 1, now() - random() * interval '1 hour' FROM s),
 		q AS (SELECT gen_random_uuid() AS submission_id, session_id FROM s)
 		INSERT INTO submissions (submission_id, root_id, lane_id, session_id, seq, agent_digest, input, event_base,
 			status, accepted_at)
 			SELECT submission_id, submission_id, session_id, session_id, 1, 'none', '{"role":"user","content":[]}', 0, 0,
-				now() FROM q`, n)
+				now() FROM q`, n, int16(unknown))
 	if err != nil {
 		return err
 	}
