@@ -22,10 +22,10 @@ func naming(agent string) things {
 	return of
 }
 
-// tellsOfAll reports whether the answer of an RPC differs after each call, or tells operators of the agents of every
-// tenant.
+// tellsOfAll reports whether the answer of an RPC differs after each call, as those about runs do, which name no agent,
+// or tells operators of the agents of every tenant.
 func tellsOfAll(m protoreflect.MethodDescriptor) bool {
-	return m.Parent().Name() == "AuditService" || m.Name() == "ReloadAgents"
+	return m.Parent().Name() == "AuditService" || m.Parent().Name() == "RunService" || m.Name() == "ReloadAgents"
 }
 
 // An agent of another tenant is as one that there is not, to the byte, in every RPC, on every route and every socket,

@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/idle"
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/link/peer"
+	"github.com/pawl-dev/pawl/services/control/project"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
 )
 
@@ -110,6 +111,7 @@ func (p *plane) api() api.Deps {
 		Audit:   p.Store,
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 		Approvals: approval.NewService(p.Store, p.worker), Models: p.models(),
+		Workflows: p.Workflows, Checker: &project.Project{Agents: p.Agents, Workflows: p.Workflows}, Runs: p.runs,
 	}
 }
 

@@ -39,6 +39,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/gateway/transcode"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // caller is somebody who walks over every RPC and every route.
@@ -103,6 +104,7 @@ func startWalkOn(t *testing.T, db store.Store) *walk {
 	go func() {
 		done <- control.Run(ctx, control.Config{
 			Store: db, GRPC: listeners[0], HTTP: listeners[1], Agents: catalogue, Models: models, Lookup: os.LookupEnv,
+			Workflows: theirs(t),
 			TokenFile: filepath.Join(t.TempDir(), "token"), Ready: func() { close(ready) }, Log: log,
 		})
 	}()
@@ -124,6 +126,20 @@ func startWalkOn(t *testing.T, db store.Store) *walk {
 	w.tokens = auth.NewService(db)
 	w.invite(t)
 	return w
+}
+
+// theirs are the workflows of a walk: one, which waits for ever.
+func theirs(t *testing.T) *workflow.Catalogue {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "waits.yaml"), []byte("steps: [{signal: go}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := workflow.Load(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func (w *walk) mint(t *testing.T, like auth.Token, life time.Duration) (string, auth.Token) {
@@ -196,9 +212,11 @@ func (w *walk) conn(t *testing.T, secret string) *grpc.ClientConn {
 type things struct {
 	*pawlv1.Submission
 	token string // its id
+	run   string // its id
 }
 
-// there is a submission that has settled, of a new session, and a token; absent is what nobody has.
+// there is a submission that has settled, of a new session, a token, and a run that was cancelled; absent is what
+// nobody has.
 func (w *walk) there(t *testing.T) things {
 	t.Helper()
 	c := pawlv1.NewSubmissionServiceClient(w.conn(t, w.callers["operator"].secret))
@@ -214,17 +232,36 @@ func (w *walk) there(t *testing.T) things {
 		t.Fatal(err)
 	}
 	_, made := w.mint(t, auth.Token{Kind: auth.Client, Limits: auth.Limits{Agents: []string{"shell"}}}, 0)
-	return things{done.GetSubmission(), made.ID}
+	return things{done.GetSubmission(), made.ID, w.cancelled(t)}
+}
+
+// cancelled is a run that was cancelled.
+func (w *walk) cancelled(t *testing.T) string {
+	t.Helper()
+	c := pawlv1.NewRunServiceClient(w.conn(t, w.callers["operator"].secret))
+	got, err := c.StartRun(t.Context(), &pawlv1.StartRunRequest{Workflow: "waits"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := got.GetRun().GetRunId()
+	if _, err := c.CancelRun(t.Context(), &pawlv1.CancelRunRequest{RunId: id}); err != nil {
+		t.Fatal(err)
+	}
+	done, err := c.WaitRun(t.Context(), &pawlv1.WaitRunRequest{RunId: id})
+	if err != nil || done.GetRun().GetStatus() != pawlv1.RunStatus_RUN_STATUS_CANCELLED {
+		t.Fatalf("%v, %v", done, err)
+	}
+	return id
 }
 
 func absent() things {
 	return things{&pawlv1.Submission{SessionId: ident.New(), SubmissionId: ident.New(), Key: &pawlv1.SessionKey{
 		Agent: "shell", Instance: "ours-" + ident.New(), Session: session.DefaultName,
-	}}, ident.New()}
+	}}, ident.New(), ident.New()}
 }
 
-// random is what differs from answer to answer: ids, among them those that the request had, and tickets.
-var random = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|pawl_t_\w+`)
+// random is what differs from answer to answer: ids, among them those that the request had, tickets, and times.
+var random = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|pawl_t_\w+|\d{4}-\d\d-\d\dT[0-9:.]+Z`)
 
 func like(answer string) string { return random.ReplaceAllString(answer, "") }
 
@@ -235,7 +272,8 @@ func request(t *testing.T, m protoreflect.MessageDescriptor, of things) *dynamic
 	for name, value := range map[protoreflect.Name]string{
 		"session_id": of.GetSessionId(), "submission_id": of.GetSubmissionId(), "executor_id": "gpu1",
 		"agent":    of.GetKey().GetAgent(),
-		"token_id": of.token, "list_services": "*", "path": "f", "command": "true",
+		"token_id": of.token, "list_services": "*", "path": "f", "command": "true", "run_id": of.run,
+		"workflow": "waits", "signal": "go",
 	} {
 		if f := m.Fields().ByName(name); f != nil && f.Kind() == protoreflect.StringKind {
 			req.Set(f, protoreflect.ValueOfString(value))
@@ -353,7 +391,8 @@ func everyRPC(t *testing.T, w *walk) {
 			if !c.foreign || !c.may(rule) {
 				continue
 			}
-			if strings.Contains(answer, of.GetSessionId()) || strings.Contains(answer, of.GetSubmissionId()) {
+			tells := func(id string) bool { return strings.Contains(answer, id) }
+			if tells(of.run) || tells(of.GetSessionId()) || tells(of.GetSubmissionId()) {
 				t.Errorf("%s by %s tells %s", full, name, answer)
 			}
 			if _, gone := w.call(t, c, m, absent()); name != "another tenant" || !slices.Contains(admits, rule.Verb) {
@@ -515,7 +554,7 @@ func httpRequest(t *testing.T, r transcode.Route, of things) *http.Request {
 		"agent": of.GetKey().GetAgent(), "key.agent": of.GetKey().GetAgent(),
 		"target.session_id": of.GetSessionId(), "target.executor_id": "gpu1",
 		"key.instance": of.GetKey().GetInstance(), "key.session": of.GetKey().GetSession(), "executor_id": "gpu1",
-		"token_id": of.token,
+		"token_id": of.token, "run_id": of.run, "workflow": "waits",
 	} {
 		path = strings.ReplaceAll(path, "{"+name+"}", value)
 	}

@@ -38,12 +38,14 @@ func TestOnlyPeersForward(t *testing.T) {
 	}
 }
 
-// Only prompts, files and executors have messages that are large, and callers without a token have none at all.
+// Only prompts, inputs of runs, files and executors have messages that are large, and callers without a token have none
+// at all.
 func TestMessagesAreBoundedByMethod(t *testing.T) {
 	h := api.Hooks(auth.NewService(planetest.New(t, nil).Store), nil, nil)
 	large := []string{
 		"pawl.v1.SubmissionService/Submit", "pawl.v1.SubmissionService/Prompt", "pawl.v1.FileService/WriteFile",
-		"pawl.v1.FileService/Exec",
+		"pawl.v1.FileService/Exec", "pawl.v1.RunService/StartRun", "pawl.v1.RunService/ForkRun",
+		"pawl.v1.RunService/SignalRun", "pawl.v1.WorkflowService/ValidateWorkflow",
 		"pawl.v1.ExecutorService/Connect", "pawl.peer.v1.PeerService/Forward", "pawl.peer.v1.PeerService/Deliver",
 	}
 	for _, r := range auth.Rules() {

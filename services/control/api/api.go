@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"path"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -28,12 +29,16 @@ import (
 	"github.com/pawl-dev/pawl/services/control/auth"
 	"github.com/pawl-dev/pawl/services/control/catalogue"
 	"github.com/pawl-dev/pawl/services/control/deletion"
+	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // Agents is the catalogue, as each tenant has it.
@@ -46,6 +51,17 @@ type Agents interface {
 // Reloader reads the files of agents again, and then those of workflows.
 type Reloader interface {
 	Reload() (ofAgents, ofWorkflows catalogue.Change)
+}
+
+// Workflows is the catalogue of workflows, as each tenant has it. What it returns must not be changed.
+type Workflows interface {
+	Get(tenant, name string) (*workflow.Definition, error)
+	List(tenant string) []*workflow.Definition
+}
+
+// Checker reads a workflow that is not in force. Fails with workflow.ErrInvalid, with a line for each problem.
+type Checker interface {
+	Check(tenant, name string, source []byte) (*workflow.Definition, error)
 }
 
 // Submissions lists what a session accepted.
@@ -95,6 +111,9 @@ type Deps struct {
 	Tenants     *tenancy.Service
 	Approvals   *approval.Service
 	Models      Models
+	Workflows   Workflows
+	Checker     Checker
+	Runs        *run.Service
 }
 
 // Register adds all services, health and reflection to a server.
@@ -110,6 +129,8 @@ func Register(s *rpc.Server, d Deps) {
 	pawlv1.RegisterTenantServiceServer(s, &tenants{deps: d})
 	pawlv1.RegisterApprovalServiceServer(s, &approvals{deps: d})
 	pawlv1.RegisterModelServiceServer(s, &models{deps: d})
+	pawlv1.RegisterWorkflowServiceServer(s, &workflows{deps: d})
+	pawlv1.RegisterRunServiceServer(s, &runs{deps: d})
 	h := health.NewServer()
 	h.SetServingStatus("", healthv1.HealthCheckResponse_SERVING)
 	healthv1.RegisterHealthServer(s, h)
@@ -175,12 +196,17 @@ func admit(
 		if ctx, err = record(auth.NewContext(ctx, p), trail, p, call.Method); err != nil {
 			return nil, nil, err
 		}
-		if !call.Stream && call.Method != pawlv1.SubmissionService_WaitSubmission_FullMethodName { // it is short
+		if !call.Stream && !slices.Contains(waits, call.Method) { // it is short
 			return ctx, func() { leave(ctx) }, nil
 		}
 		watched, stop := auth.Watch(ctx, a, secret)
 		return watched, func() { leave(ctx); stop() }, nil
 	}
+}
+
+// waits are the methods of one answer that may take long.
+var waits = []string{
+	pawlv1.SubmissionService_WaitSubmission_FullMethodName, pawlv1.RunService_WaitRun_FullMethodName,
 }
 
 // as is the principal for the tenant that a call names. Whoever may not name it is on record.
@@ -217,13 +243,18 @@ const (
 	maxOpen = 4 << 10
 )
 
-// larger are the methods that take larger messages: prompts, and what executors report.
+// larger are the methods that take larger messages: prompts, inputs and signals, and what executors report. JSON takes
+// up to six times as many bytes in protobuf's form of it.
 var larger = map[string]int{
-	pawlv1.SubmissionService_Submit_FullMethodName: rpc.MaxMessage,
-	pawlv1.SubmissionService_Prompt_FullMethodName: rpc.MaxMessage,
-	pawlv1.ExecutorService_Connect_FullMethodName:  rpc.MaxMessage,
-	pawlv1.FileService_WriteFile_FullMethodName:    maxContent,
-	pawlv1.FileService_Exec_FullMethodName:         maxCommand + maxEnv + maxContent,
+	pawlv1.SubmissionService_Submit_FullMethodName:         rpc.MaxMessage,
+	pawlv1.SubmissionService_Prompt_FullMethodName:         rpc.MaxMessage,
+	pawlv1.ExecutorService_Connect_FullMethodName:          rpc.MaxMessage,
+	pawlv1.RunService_StartRun_FullMethodName:              rpc.MaxMessage,
+	pawlv1.RunService_ForkRun_FullMethodName:               rpc.MaxMessage,
+	pawlv1.RunService_SignalRun_FullMethodName:             6*step.MaxSignalBytes + maxRequest,
+	pawlv1.WorkflowService_ValidateWorkflow_FullMethodName: document.MaxFile + maxRequest,
+	pawlv1.FileService_WriteFile_FullMethodName:            maxContent,
+	pawlv1.FileService_Exec_FullMethodName:                 maxCommand + maxEnv + maxContent,
 }
 
 func maxMessage(method string) int {

@@ -20,9 +20,11 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
+	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // executors is a fleet of one.
@@ -63,6 +65,15 @@ type fixture struct {
 	conn   func(secret string) *grpc.ClientConn
 	found  func(session.Session) // called once a session was found by its id, when set
 	unable error                 // of changes of sessions, when set
+	// runs are what a test makes them do. They are of workflows.
+	runs      *run.Service
+	own       *planetest.Runs
+	workflows *planetest.Workflows
+}
+
+// Check implements api.Checker.
+func (f *fixture) Check(_, name string, source []byte) (*workflow.Definition, error) {
+	return workflow.Parse(name, name+".yaml", source, workflow.Surrounding{})
 }
 
 // finding is sessions of which somebody hears that they are found.
@@ -97,6 +108,9 @@ func start(t *testing.T, m model.Model) *fixture {
 	other.Name = "other"
 	f := &fixture{Plane: planetest.New(t, m, append(fileAgents(), other)...), files: &fileVerbs{}}
 	f.auth = auth.NewService(f.Store)
+	f.workflows = planetest.NewWorkflows(t, map[string]string{"three": three, "keyed": keyed})
+	f.own = f.Runs(t, f.workflows)
+	f.runs = f.own.Service
 	f.serve(t, nil)
 	return f
 }
@@ -111,6 +125,7 @@ func (f *fixture) serve(t *testing.T, trail *audit.Log) {
 		Fleet:  executors{}, Connector: executors{}, Files: f.files,
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
 		Tenants:   tenancy.NewService(f.Store),
+		Workflows: f.workflows, Runs: f.runs, Checker: f,
 		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),
 	})
 	f.server = server

@@ -95,7 +95,7 @@ func names(ctx context.Context, facts string) {
 // naming are the fields whose texts name something.
 var naming = []protoreflect.Name{
 	"agent", "instance", "session_id", "submission_id", "deletion_id", "executor_id", "token_id", "approval_id",
-	"grant_id", "tenant", "tenant_id",
+	"grant_id", "tenant", "tenant_id", "workflow", "run_id", "signal",
 	"name", "path",
 }
 

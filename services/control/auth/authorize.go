@@ -31,8 +31,10 @@ const (
 	UseFiles        Verb = "read the files of sessions"
 	ChangeFiles     Verb = "change the files of sessions"
 	RunCommands     Verb = "run commands in the workspaces of sessions"
-	StartRuns       Verb = "start runs of a workflow"
+	ReadWorkflows   Verb = "read workflows"
+	StartRuns       Verb = "start runs of a workflow" // retries and copies too
 	ReadRuns        Verb = "read runs"
+	SteerRuns       Verb = "cancel and signal runs"
 	ReadAll         Verb = "list all agents and runs"
 	ReadExecutors   Verb = "read executors"
 	UseExecutors    Verb = "use the files of executors"
@@ -121,8 +123,20 @@ var rules = []Rule{
 	{RunCommands, User, operators, true, []string{
 		"pawl.v1.FileService/Exec", "pawl.v1.SubmissionService/Shell",
 	}},
-	{StartRuns, User, operators, true, []string{"POST /workflows/{workflow}", "WS /workflows/{workflow}"}},
+	{ReadWorkflows, Viewer, operators, false, []string{
+		"pawl.v1.WorkflowService/ListWorkflows", "pawl.v1.WorkflowService/GetWorkflow",
+		"pawl.v1.WorkflowService/ValidateWorkflow",
+	}},
+	{StartRuns, User, operators, true, []string{
+		"pawl.v1.RunService/StartRun", "pawl.v1.RunService/RetryRun", "pawl.v1.RunService/ForkRun",
+		"POST /workflows/{workflow}", "WS /workflows/{workflow}",
+	}},
+	{SteerRuns, User, operators, true, []string{
+		"pawl.v1.RunService/CancelRun", "pawl.v1.RunService/SignalRun",
+	}},
 	{ReadRuns, Viewer, operators, false, []string{
+		"pawl.v1.RunService/GetRun", "pawl.v1.RunService/ListRuns", "pawl.v1.RunService/WaitRun",
+		"pawl.v1.RunService/ListRunSteps", "pawl.v1.RunService/WatchRun",
 		"GET /runs/{run}", "GET /runs/{run}/events", "GET /runs/{run}/stream",
 	}},
 	{ReadAll, Admin, operators, false, []string{

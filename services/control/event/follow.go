@@ -30,7 +30,7 @@ func (s *Service) Follow(
 					return
 				}
 			default:
-				if wanted := sub.want.of(batch); len(wanted) > 0 && !yield(wanted, nil) {
+				if wanted := sub.want.Of(batch); len(wanted) > 0 && !yield(wanted, nil) {
 					return
 				}
 			}

@@ -41,8 +41,8 @@ func (w Want) has(e *Event) bool {
 	}
 }
 
-// of is the events that are wanted, in order. It is events itself when all are.
-func (w Want) of(events []Event) []Event {
+// Of is the events that are wanted, in order. It is events itself when all are.
+func (w Want) Of(events []Event) []Event {
 	unwanted := func(e Event) bool { return !w.has(&e) }
 	if i := slices.IndexFunc(events, unwanted); i < 0 {
 		return events

@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
@@ -108,6 +109,27 @@ func (p *Project) surrounding(lookup agent.Lookup) (s workflow.Surrounding) {
 		s.Secret = s.Variable
 	}
 	return s
+}
+
+// Check reads a workflow that is not in force, as a reload that finds its file would, beside what a tenant has. Whether
+// variables are set is not checked: that is of the server, and not of the tenant. Errors: workflow.ErrInvalid, with
+// every problem.
+func (p *Project) Check(tenant, name string, source []byte) (*workflow.Definition, error) {
+	s := p.surrounding(nil)
+	agent, skills := s.Agent, s.Skills
+	its := func(name string) bool { return slices.Contains(s.Agents, name) }
+	s.Agents = p.Agents.Names(tenant)
+	s.Agent = func(name string) ([]string, bool) {
+		of, ok := agent(name)
+		return of, ok && its(name)
+	}
+	s.Skills = func(name string) ([]string, bool, bool) {
+		if !its(name) {
+			return nil, false, false
+		}
+		return skills(name)
+	}
+	return workflow.Check(p.Workflows, tenant, name, source, s)
 }
 
 // tool is what workflows know of one. What executors and MCP servers offer takes anything, as far as can be known. A

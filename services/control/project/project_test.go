@@ -1,11 +1,15 @@
 package project
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // files writes those of a project, and removes those that are empty.
@@ -153,5 +157,51 @@ func TestToolsAndSkillsOfTheProject(t *testing.T) {
 	p.Agents.Reload()
 	if change = p.Workflows.Reload(); !reflect.DeepEqual(change.Changed, []string{"good"}) {
 		t.Errorf("%+v", change)
+	}
+}
+
+// What is checked without being in force is checked beside what its tenant has, and nothing else.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	agent := "---\nmodel: offline/shell\n%s---\nHi.\n"
+	files(t, dir, map[string]string{
+		"agents/ours.md":      fmt.Sprintf(agent, ""),
+		"agents/theirs.md":    fmt.Sprintf(agent, "tenants: [elsewhere]\n"),
+		"workflows/leaf.yaml": "steps: [{log: hi}]\noutput: done\n",
+		"workflows/over.yaml": "steps: [{workflow: leaf}]\n",
+		"workflows/far.yaml":  "tenants: [elsewhere]\nsteps: [{log: hi}]\n",
+	})
+	p, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for source, want := range map[string]string{
+		"steps: [{prompt: hi, agent: ours}]":                                        "",
+		"steps: [{prompt: hi, agent: theirs}]":                                      "there is no agent theirs",
+		"steps: [{skill: x, agent: theirs}]":                                        "there is no agent theirs",
+		"steps: [{workflow: leaf, id: a}, {log: '${{ steps.a.output }}'}]":          "",
+		"steps: [{workflow: leaf, id: a}, {log: '${{ steps.a.output.x }}'}]":        "x.yaml:1:59: ",
+		"steps: [{workflow: far}]":                                                  "there is no workflow far",
+		"steps: [{workflow: laef}]":                                                 "did you mean leaf?",
+		"steps: [{workflow: leaf}, {shell: a, env: {A: '${{ secrets.NOT_SET }}'}}]": "",
+	} {
+		switch d, err := p.Check("default", "x", []byte(source)); {
+		case want == "" && (err != nil || d.Name != "x"):
+			t.Errorf("%s: %v", source, err)
+		case want != "" && (!errors.Is(err, workflow.ErrInvalid) || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %s", source, err, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"leaf": "leaf → over → leaf is a circle", "over": "over → over is a circle",
+	} {
+		if _, err := p.Check("default", name, []byte("steps: [{workflow: over}]")); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	theirs := []byte("steps: [{workflow: far}, {prompt: hi, agent: theirs}]")
+	if _, err := p.Check("elsewhere", "x", theirs); err != nil {
+		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/contain"
@@ -236,7 +237,9 @@ func named(r *audit.Record, runID string) *audit.Event {
 		return nil
 	}
 	of := *e
-	of.Resource = "run_id=" + runID + " " + of.Resource
+	if name := "run_id=" + runID; !slices.Contains(strings.Fields(of.Resource), name) {
+		of.Resource = name + " " + of.Resource
+	}
 	return &of
 }
 

@@ -288,3 +288,16 @@ next:
 const maxDuration = 10 * 366 * 24 * time.Hour
 
 var errDuration = errors.New("is no duration: write 90s, 2h30m or 7d")
+
+// String is the text as it can be written: expressions stand between ${{ and }}.
+func (t *Template) String() string {
+	var b strings.Builder
+	for _, c := range t.parts {
+		if c.expr == nil {
+			b.WriteString(c.text)
+			continue
+		}
+		b.WriteString(Open + " " + strings.TrimSpace(c.expr.Source) + " " + Close)
+	}
+	return b.String()
+}
