@@ -1,8 +1,6 @@
 -- What only the database can tell: each change of ownership, settlement and outcome, with what held at that moment
--- under the row's lock. Times are how long the host has been up: the database's clock may jump. Leases are written and
--- compared on the platform's clock, on which replicas agree to within a second; an owner stops three seconds before its
--- lease ends, so two seconds between clocks break nothing. Triggers run as their owner: statements that clients ask for
--- run as a role that may not enter this schema.
+-- under the row's lock. Times are how long the host has been up: the database's clock may jump. Triggers run as their
+-- owner: statements that clients ask for run as a role that may not enter this schema.
 CREATE SCHEMA chaos;
 
 CREATE FUNCTION chaos.up() RETURNS float8 LANGUAGE sql VOLATILE AS $$
@@ -16,9 +14,22 @@ CREATE TABLE chaos.settlings (submission_id uuid, again boolean);
 CREATE TABLE chaos.rewrites (call_id text, what text);
 CREATE TABLE chaos.calls (call_id text PRIMARY KEY, made float8, ended float8);
 
+-- How far the platform's clock is ahead of how long the host has been up, in seconds: replicas that vouch for the time
+-- write what they have counted. One whose write comes late tells too little, and the clock never goes back, so that the
+-- most that was told is so. The database's own clock tells nothing between a jump and the next look at it.
+CREATE TABLE chaos.clock (ahead float8 NOT NULL);
+INSERT INTO chaos.clock SELECT extract(epoch FROM seen)::float8 - chaos.up() FROM public.clock;
+CREATE FUNCTION chaos.vouched() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+  UPDATE chaos.clock SET ahead = greatest(ahead, extract(epoch FROM NEW.seen)::float8 - chaos.up());
+  RETURN NULL;
+END $$;
+CREATE TRIGGER chaos AFTER UPDATE ON clock FOR EACH ROW EXECUTE FUNCTION chaos.vouched();
+
+-- Leases are written and compared on the platform's clock, on which replicas agree to within a second; an owner stops
+-- three seconds before its lease ends, so two seconds between clocks break nothing.
 CREATE FUNCTION chaos.holds(uuid) RETURNS boolean LANGUAGE sql VOLATILE AS $$
-  SELECT EXISTS (SELECT 1 FROM public.replicas, public.clock WHERE replica_id = $1
-    AND expires > clock_timestamp() + ahead_us * interval '1 microsecond' + interval '2 seconds') $$;
+  SELECT EXISTS (SELECT 1 FROM public.replicas, chaos.clock WHERE replica_id = $1
+    AND expires > to_timestamp(ahead + chaos.up()) + interval '2 seconds') $$;
 
 -- A lease that is ended by who has the lock of its replica is that of a process which is dead.
 CREATE FUNCTION chaos.replica() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
