@@ -221,6 +221,7 @@ func Hot() map[string]string {
 		"commit, steps":     stepsSQL,
 		"commit, blobs":     blobsSQL,
 		"commit, signals":   signalsSQL,
+		"start, runs":       startsSQL,
 		"claim, runs":       beginRunsSQL,
 		"end, keys":         lockKeysSQL,
 		"end, runs":         endRunsSQL,

@@ -287,7 +287,9 @@ func wellPlanned(t *testing.T, name, plan string) {
 	t.Helper()
 	for _, bad := range []string{
 		"Seq Scan on lanes", "Seq Scan on submissions", "Seq Scan on sessions",
-		"Seq Scan on tool_calls", "Seq Scan on segments", "Hash Join", "Merge Join", "Bitmap",
+		"Seq Scan on tool_calls", "Seq Scan on segments", "Seq Scan on runs", "Seq Scan on run_steps",
+		"Seq Scan on run_signals", "Seq Scan on run_blobs", "Seq Scan on conc_keys", "Seq Scan on schedules",
+		"Seq Scan on receipts", "Seq Scan on deletions", "Hash Join", "Merge Join", "Bitmap",
 	} {
 		if strings.Contains(plan, bad) {
 			t.Errorf("%s in\n%s", bad, plan)

@@ -109,15 +109,16 @@ func (r *runStart) parent() (p run.Parent) {
 // startsSQL makes runs of which there is nothing yet, whose sessions nobody deletes, and whose concurrency keys let
 // nobody else pass now; $1 is the time, $2 the grace of runs. A run passes its key at once if there is room and nobody
 // waits. Whoever uses an id meanwhile makes the statement fail. Rows that others may make too are locked in order. It
-// answers for those that it made.
+// answers for those that it made. Sub-selects and no NOT EXISTS: a planner that makes joins of these may read the other
+// table from end to end.
 var startsSQL = startTable.in(`
 WITH i AS MATERIALIZED (SELECT t.*, $1::timestamptz AS now FROM {rows}
-  WHERE NOT EXISTS (SELECT 1 FROM deletions d WHERE d.tenant = t.tenant AND d.agent IN ('', t.agent)
-      AND d.instance IN ('', t.run_id::text) AND d.name IN ('', $3) AND d.done_at IS NULL)
-    AND NOT EXISTS (SELECT 1 FROM runs o WHERE o.tenant = t.tenant AND o.workflow = t.workflow
-      AND o.idem_key = t.idem_key AND o.idem_key IS NOT NULL)
-    AND NOT EXISTS (SELECT 1 FROM conc_keys o WHERE o.tenant = t.tenant AND o.workflow = t.workflow
-      AND o.key = t.conc_key AND o.waiting > 0 AND o.active < t.lim)),
+  WHERE (SELECT 1 FROM deletions d WHERE d.tenant = t.tenant AND d.agent IN ('', t.agent)
+      AND d.instance IN ('', t.run_id::text) AND d.name IN ('', $3) AND d.done_at IS NULL LIMIT 1) IS NULL
+    AND (SELECT 1 FROM runs o WHERE o.tenant = t.tenant AND o.workflow = t.workflow
+      AND o.idem_key = t.idem_key AND o.idem_key IS NOT NULL) IS NULL
+    AND (SELECT 1 FROM conc_keys o WHERE o.tenant = t.tenant AND o.workflow = t.workflow
+      AND o.key = t.conc_key AND o.waiting > 0 AND o.active < t.lim) IS NULL),
 q AS (INSERT INTO receipts (scope, idem_key, tenant, hash, submission_id, expires)
   SELECT scope, idem_key, tenant, hash, run_id, now + $4::bigint * interval '1 microsecond' FROM i
   WHERE idem_key IS NOT NULL ORDER BY scope, idem_key

@@ -17,12 +17,13 @@ var (
 	findPin        = reads(`SELECT r.agent_digest, l.kind, q.parent_call FROM submissions q
 		JOIN submissions r ON r.submission_id = COALESCE(q.root_id, q.submission_id)
 		JOIN lanes l ON l.lane_id = r.lane_id WHERE q.submission_id = $1`)
-	// The loop itself, or what is above it, that carries out a call of the head.
+	// The loop itself, or what is above it, that carries out a call of the head. The condition on that is no index's:
+	// the head may have many calls.
 	findGuest = reads(`WITH RECURSIVE found AS (SELECT s.agent_digest, s.parent_call, s.root_id FROM submissions s
 		WHERE s.submission_id = $1 UNION ALL SELECT s.agent_digest, s.parent_call, s.root_id FROM found
 		JOIN tool_calls c ON c.call_id = found.parent_call JOIN submissions s ON s.submission_id = c.submission_id)
 		SELECT found.agent_digest FROM found JOIN tool_calls c ON c.call_id = found.parent_call
-		WHERE c.submission_id = found.root_id`)
+		WHERE CAST(c.submission_id AS text) = CAST(found.root_id AS text)`)
 )
 
 // PutDefinition implements store.Definitions.

@@ -11,7 +11,8 @@ import (
 var usedBelow = reads(`SELECT s.submission_id, s.usage, (SELECT count(*) FROM turns n
 		WHERE n.submission_id = s.submission_id AND n.error = '' AND n.purpose = '')
 	FROM submissions s JOIN tool_calls c ON c.call_id = s.parent_call
-	WHERE s.root_id = $1 AND s.parent_call IS NOT NULL AND s.status = 2 AND c.submission_id = $1`)
+	WHERE s.root_id = $1 AND s.parent_call IS NOT NULL AND s.status = 2
+		AND CAST(c.submission_id AS text) = CAST(s.root_id AS text)`)
 
 // UsedBelow implements store.Used.
 func (t *Tables) UsedBelow(ctx context.Context, rootID string) (answers int, usage model.Usage, err error) {
