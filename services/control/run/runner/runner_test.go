@@ -297,3 +297,16 @@ output: "${{ steps.a.attempts }}"
 		}
 	})
 }
+
+// How long a step took counts from its beginning, whoever it was that began it.
+func TestDurationsOverDeaths(t *testing.T) {
+	try(t, map[string]string{"w": `steps: [{id: a, shell: '20: slow'}]`}, func(b *bench) {
+		id := b.begin("w", `{}`)
+		b.wait(15 * time.Second)
+		b.restart()
+		b.expect(b.end(id), "completed ")
+		if took := b.record(id, "a").Took; took < 20*time.Second {
+			b.Errorf("took %v", took)
+		}
+	})
+}

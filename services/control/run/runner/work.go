@@ -103,7 +103,11 @@ func (w *work) cancel() {
 
 // finish tells what the step has come to, in the commit that has the outcome of its call.
 func (w *work) finish(o drive.Outcome) error {
-	if o.Took == 0 {
+	switch c := w.present(); {
+	case o.Took != 0:
+	case c != nil: // an owner before may have made it
+		o.Took = time.Since(c.Made())
+	default:
 		o.Took = time.Since(w.began)
 	}
 	w.mu.Lock()
