@@ -25,6 +25,21 @@ func (c *counter) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	return countedStmt{s, c}, err
 }
 
+// countRows counts what the statements of a database in memory return and change from now on.
+func countRows(t *testing.T, s *Store) *counter {
+	t.Helper()
+	count := &counter{}
+	err := s.read(t.Context(), func(c *conn) error {
+		count.rawConn, c.raw = c.raw, count
+		clear(c.prepared)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return count
+}
+
 type countedStmt struct {
 	driver.Stmt
 	c *counter
@@ -108,15 +123,7 @@ func TestRetentionIsBoundedAtVolume(t *testing.T) {
 		sessions, long = sessions/40, long/10
 	}
 	deltas, covered, calls := fill(t, s, sessions, long)
-	count := &counter{}
-	err := s.read(t.Context(), func(c *conn) error {
-		count.rawConn, c.raw = c.raw, count
-		clear(c.prepared)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	count := countRows(t, s)
 	segments := deltas + 2*sessions + 1
 	for _, p := range []struct {
 		kind         retention.Kind
