@@ -67,6 +67,7 @@ func (t *Strand) act(ctx context.Context, c *Call, a call.Action) error {
 		return t.conclude(ctx, c, a.State, a.Reply)
 	case call.DoHold:
 		c.watch.Connection, c.watch.Hold = 0, a.Until // the sweep asks again
+		t.expect(c)                                   // it may have been the call's end that was said
 	case call.DoResend:
 		c.watch.Resend = a.Until
 		t.mail.nudge() // for the sweep to come in time

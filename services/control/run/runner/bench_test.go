@@ -3,7 +3,6 @@ package runner_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -14,10 +13,8 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/ident"
 	"github.com/pawl-dev/pawl/services/control/agent"
-	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/egress"
 	"github.com/pawl-dev/pawl/services/control/event"
-	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -27,128 +24,15 @@ import (
 	"github.com/pawl-dev/pawl/services/control/run/fetch"
 	"github.com/pawl-dev/pawl/services/control/run/runner"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/skill"
 	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool"
+	"github.com/pawl-dev/pawl/services/control/tool/command"
 	"github.com/pawl-dev/pawl/services/control/wake"
 	"github.com/pawl-dev/pawl/services/control/workflow"
 )
-
-// machine is an executor that the test plays. A command "N: rest" takes so many seconds, "exit N" ends with N, and
-// everything else prints itself. "hold" runs until it is cancelled.
-type machine struct {
-	mu      sync.Mutex // guards what follows
-	deliver func(call.Report) bool
-	orders  map[string]*call.Order // by call
-	replies map[string]tool.Reply  // by call, of those that have ended
-	sent    []string               // "execute echo 1", "attach echo 1", …
-}
-
-func (m *machine) info() fleet.Executor {
-	return fleet.Executor{ID: "x1", Slots: 9, ConnectionEpoch: 1, Replica: "r", JournalID: "j"}
-}
-
-func (m *machine) Place(context.Context, fleet.Wanted) (fleet.Executor, bool, error) {
-	return m.info(), true, nil
-}
-
-func (m *machine) Offering(context.Context, fleet.Wanted) (fleet.Executor, bool, error) {
-	return m.info(), true, nil
-}
-func (m *machine) Find(context.Context, string) (fleet.Executor, error) { return m.info(), nil }
-func (m *machine) Local(string) (fleet.Executor, bool)                  { return m.info(), true }
-func (m *machine) TryDispatch(string, string) (fleet.Executor, bool)    { return m.info(), true }
-func (m *machine) Wait(context.Context, call.Queued) error              { return nil }
-func (m *machine) Freed(string, ...string)                              {}
-
-func (m *machine) Send(_ context.Context, _ string, message call.Message) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch message := message.(type) {
-	case *call.Order:
-		m.orders[message.Call.ID] = message
-		m.sent = append(m.sent, "execute "+m.command(message.Call.ID))
-		go m.execute(message)
-	case *call.Attach:
-		m.sent = append(m.sent, "attach "+m.command(message.CallID))
-		r := call.Report{Executor: "x1", CallID: message.CallID, LaneID: message.LaneID, Body: call.Found{
-			State: call.RunningThere, Dispatch: message.Dispatch, Journal: "j",
-		}}
-		if reply, ended := m.replies[message.CallID]; ended {
-			r.Body = call.Ended{Reply: reply}
-		}
-		go m.deliver(r)
-	case *call.Cancel:
-		m.sent = append(m.sent, "cancel "+m.command(message.CallID))
-		go m.end(message.CallID, tool.ExecReply{ExitCode: 143, Cancelled: true, Confirmed: true, Whole: true})
-	}
-	return nil
-}
-
-// command names a call. The mutex is held.
-func (m *machine) command(callID string) string {
-	o := m.orders[callID]
-	if o == nil {
-		return "nothing"
-	}
-	switch q := o.Request.(type) {
-	case tool.Exec:
-		return q.Command
-	default:
-		return fmt.Sprintf("%T", q)
-	}
-}
-
-func (m *machine) execute(o *call.Order) {
-	x, ok := o.Request.(tool.Exec)
-	if !ok {
-		return
-	}
-	command := x.Command
-	var seconds int
-	if n, _ := fmt.Sscanf(command, "%d:", &seconds); n == 1 {
-		time.Sleep(time.Duration(seconds) * time.Second)
-		_, command, _ = strings.Cut(command, ": ")
-	}
-	reply := tool.ExecReply{Confirmed: true, Whole: x.Whole}
-	switch n, _ := fmt.Sscanf(command, "exit %d", &reply.ExitCode); {
-	case command == "hold":
-		return
-	case n == 1:
-	default:
-		for name, value := range x.Env {
-			command = strings.ReplaceAll(command, "$"+name, value)
-		}
-		reply.Stdout = tool.Captured{Head: []byte(command), Size: int64(len(command))}
-	}
-	m.end(o.Call.ID, reply)
-}
-
-// end ends a command.
-func (m *machine) end(callID string, reply tool.Reply) {
-	m.mu.Lock()
-	if _, over := m.replies[callID]; over {
-		m.mu.Unlock()
-		return
-	}
-	m.replies[callID] = reply
-	o, deliver := m.orders[callID], m.deliver
-	m.mu.Unlock()
-	deliver(call.Report{Executor: "x1", CallID: callID, LaneID: o.LaneID, Body: call.Ended{Reply: reply}})
-}
-
-// executed are the commands that were sent to be executed.
-func (m *machine) executed() (all []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, one := range m.sent {
-		if command, ok := strings.CutPrefix(one, "execute "); ok {
-			all = append(all, command)
-		}
-	}
-	return all
-}
 
 // definitions are the workflows, and the agents, of a test.
 type definitions struct {
@@ -198,8 +82,9 @@ func (models) Model(model.Ref) (model.Model, error) { return offline.New(), nil 
 // bench is a control plane with one executor.
 type bench struct {
 	*testing.T
-	store   *sqlite.Store
+	store   *mortal
 	machine *machine
+	site    *site
 	definitions
 	secrets map[string]string
 
@@ -208,6 +93,8 @@ type bench struct {
 	submissions *submission.Service
 	kill        context.CancelFunc
 	drain       chan struct{}
+	mu          sync.Mutex
+	quits       bool // drain is closed; guarded by mu
 	done        chan error
 	key         string // of a session, for messages
 }
@@ -225,11 +112,8 @@ func newBench(t *testing.T, files map[string]string) *bench {
 		}
 	})
 	b := &bench{
-		T: t, store: store, secrets: map[string]string{},
-		machine: &machine{orders: map[string]*call.Order{}, replies: map[string]tool.Reply{}},
-		definitions: definitions{
-			workflows: map[string]*workflow.Definition{}, agents: map[string]agent.Definition{"shell": agent.Shell()},
-		},
+		T: t, store: &mortal{Store: store}, secrets: map[string]string{}, machine: newMachine(), site: newSite(t),
+		definitions: definitions{workflows: map[string]*workflow.Definition{}, agents: agents()},
 	}
 	for name, text := range files {
 		d, err := workflow.Parse(name, name+".yaml", []byte(text), workflow.Surrounding{})
@@ -262,7 +146,7 @@ func (b *bench) start() {
 	}
 	attempts := runner.New(runner.Deps{
 		Store: b.store, Calls: loops.Calls(), Workflows: b.definitions, Agents: b.definitions, Loops: loops,
-		HTTP: fetch.New(hosts, egress.Client{}), Lookup: lookup,
+		HTTP: fetch.New(hosts, b.site.client()), Lookup: lookup,
 	})
 	worker := lane.NewWorker(lane.Deps{
 		Store: b.store, Runners: map[lane.Kind]lane.Runner{lane.KindRun: attempts, lane.KindSession: loops},
@@ -282,7 +166,9 @@ func (b *bench) start() {
 		b.Fatal(err)
 	}
 	ctx, kill := context.WithCancel(context.WithoutCancel(b.Context()))
-	b.kill, b.done, b.drain = kill, make(chan error, 1), make(chan struct{})
+	b.mu.Lock()
+	b.kill, b.done, b.drain, b.quits = kill, make(chan error, 1), make(chan struct{}), false
+	b.mu.Unlock()
 	done, drain := b.done, b.drain
 	go func() { done <- worker.Run(ctx, id, dead, drain) }()
 	synctest.Wait()
@@ -294,10 +180,20 @@ func (b *bench) die() { b.kill(); <-b.done; b.done <- nil }
 // restart kills the replica, and starts the next one.
 func (b *bench) restart() { b.Helper(); b.die(); b.start() }
 
+// quit has the replica end as a deployment does, without waiting for it.
+func (b *bench) quit() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.quits {
+		b.quits = true
+		close(b.drain)
+	}
+}
+
 // replace ends the replica as a deployment does, and starts the next one.
 func (b *bench) replace() {
 	b.Helper()
-	close(b.drain)
+	b.quit()
 	if err := <-b.done; err != nil {
 		b.Fatal(err)
 	}
@@ -315,6 +211,9 @@ func (b *bench) begin(name, input string) string {
 	}
 	return got.Run.ID
 }
+
+// elapse lets the bubble's time pass.
+func elapse(d time.Duration) { time.Sleep(d) }
 
 // wait lets time pass until nothing is under way.
 func (b *bench) wait(d time.Duration) { time.Sleep(d); synctest.Wait() }
@@ -406,4 +305,21 @@ func (b *bench) conversations(id string) (all [][]session.Entry) {
 		all = append(all, entries)
 	}
 	return all
+}
+
+// agents are those of a test.
+func agents() map[string]agent.Definition {
+	shell, artist, skilled := agent.Shell(), agent.Shell(), agent.Shell()
+	artist.Name, skilled.Name = "artist", "skilled"
+	draw := command.Definition{
+		Name: "draw", Description: "Draws.", Arguments: []byte(`{"type":"object"}`), Command: "2: ./draw",
+		Safety: tool.AtMostOnce, Output: command.Text,
+	}
+	artist.Tools = append(slices.Clone(artist.Tools), draw.Name)
+	artist.Commands = map[string]command.Definition{draw.Name: draw}
+	skilled.Skills = []string{"quiet"}
+	skilled.SkillFolders = map[string]skill.Skill{
+		"quiet": {Name: "quiet", Description: "d", Body: "Hush.", Digest: "q"},
+	}
+	return map[string]agent.Definition{"shell": shell, "artist": artist, "skilled": skilled}
 }
