@@ -135,7 +135,8 @@ func (p *plane) serveHTTP() (err error) {
 		return fmt.Errorf("connecting in memory: %w", err)
 	}
 	p.gateway = gateway.New(gateway.Deps{
-		Agents: p.Agents, Service: p.submissions, API: transcode.New(p.inner, p.stopping, p.Log), Models: p.Models,
+		Agents: p.Agents, Service: p.submissions, Workflows: p.flows(), Models: p.Models,
+		API:  transcode.New(p.inner, p.stopping, p.Log),
 		Auth: p.authenticator(), Tickets: p.auth, Audit: p.audit, Hosts: p.Hosts, Origins: p.Origins, Inputs: inputs{p},
 		Draining: p.draining, Stopping: p.stopping, Unready: p.unready, Log: p.Log,
 	})

@@ -272,7 +272,7 @@ func TestRunKnowsWhoAsked(t *testing.T) {
 		t.Fatal(id)
 	}
 	in := f.set.Started(id)
-	if in.By.Kind != auth.Operator || in.Tenant != "default" || in.Idle || in.ID != id ||
+	if in.By.Kind != auth.Operator || in.Tenant != "default" || in.ID != id ||
 		string(in.Payload) != `{"a":1}` {
 		t.Errorf("%+v", in)
 	}

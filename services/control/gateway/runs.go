@@ -31,8 +31,6 @@ type Start struct {
 	// IdempotencyKey names the request within tenant and workflow; "" does not.
 	IdempotencyKey string
 	By             auth.Principal
-	// Idle makes the run have an event of flue.IdleType before its last one, unless it has one already.
-	Idle bool
 }
 
 // RunFilter says which runs of a tenant are listed.
@@ -46,8 +44,8 @@ type RunFilter struct {
 // one harms another or the process. Methods that are asked for a run fail with ErrRunNotFound for one that is not the
 // tenant's.
 type Workflows interface {
-	// Surfaces are those over which a workflow is offered, or ErrWorkflowNotFound.
-	Surfaces(name string) ([]agent.Surface, error)
+	// Surfaces are those over which a workflow of a tenant is offered, or ErrWorkflowNotFound.
+	Surfaces(tenant, name string) ([]agent.Surface, error)
 	// Start admits a run durably and returns it. A repeated request, as its idempotency key tells, is answered with its
 	// run; another one under that key is refused.
 	Start(ctx context.Context, s Start) (flue.Run, error)
@@ -66,7 +64,7 @@ type Workflows interface {
 // noWorkflows is a control plane without workflows.
 type noWorkflows struct{ Workflows }
 
-func (noWorkflows) Surfaces(string) ([]agent.Surface, error) { return nil, ErrWorkflowNotFound }
+func (noWorkflows) Surfaces(string, string) ([]agent.Surface, error) { return nil, ErrWorkflowNotFound }
 
 func (noWorkflows) Run(context.Context, string, string) (flue.Run, error) {
 	return flue.Run{}, ErrRunNotFound
@@ -203,6 +201,8 @@ type tailing struct {
 	run    flue.Run
 	after  int
 	secret string
+	// idle has an event of flue.IdleType come before the last one, unless there is one already. It is not kept.
+	idle bool
 }
 
 // tail answers with the stream of a run, until the run has ended.
@@ -221,7 +221,7 @@ func (h *Handler) tail(w http.ResponseWriter, r *http.Request, to tailing) {
 	defer out.Beat()()
 	var frames []byte
 	last := to.after
-	err := h.followRun(ctx, to.run, to.after, func(events []flue.Event) error {
+	err := h.followRun(ctx, to, func(events []flue.Event) error {
 		frames = frames[:0]
 		for _, e := range events {
 			frames, last = flue.AppendFrame(frames, e), e.Index
@@ -243,15 +243,20 @@ func (h *Handler) tail(w http.ResponseWriter, r *http.Request, to tailing) {
 
 // followRun hands on a run's events after an index until it has ended, and returns why there are no more: nil when it
 // has ended, or when send has failed, because the reader has left.
-func (h *Handler) followRun(ctx context.Context, run flue.Run, after int, send func([]flue.Event) error) error {
+func (h *Handler) followRun(ctx context.Context, to tailing, send func([]flue.Event) error) error {
 	var out []flue.Event
-	for batch, err := range h.Workflows.Follow(ctx, auth.FromContext(ctx).Tenant, run.ID, after) {
+	for batch, err := range h.Workflows.Follow(ctx, auth.FromContext(ctx).Tenant, to.run.ID, to.after) {
 		if err != nil {
 			return err
 		}
 		out = out[:0]
 		for _, e := range batch {
-			out = append(out, run.Event(e))
+			if e.Type == flue.RunEndType && to.idle {
+				out = append(out, to.run.Event(flue.RunEvent{Index: e.Index, Type: flue.IdleType, Time: e.Time}))
+				e.Index++
+			}
+			to.idle = to.idle && e.Type != flue.IdleType
+			out = append(out, to.run.Event(e))
 		}
 		if len(out) > 0 && send(out) != nil {
 			return nil

@@ -76,7 +76,7 @@ func (h *Handler) mayStart(r *http.Request, name string, over agent.Surface) err
 	if err != nil {
 		return h.refused(r.Context(), methodOver(over)+" "+workflowPattern, "workflow="+name, err)
 	}
-	surfaces, err := h.Workflows.Surfaces(name)
+	surfaces, err := h.Workflows.Surfaces(auth.FromContext(r.Context()).Tenant, name)
 	switch {
 	case errors.Is(err, ErrWorkflowNotFound):
 		return missing

@@ -57,7 +57,7 @@ func (s *workflowSocket) message(ctx context.Context, text []byte) error {
 	}
 	s.invoked = true
 	start := newStart(ctx, s.name)
-	start.Payload, start.Idle = in.Payload, true
+	start.Payload = in.Payload
 	frames := flue.RunSocket{RequestID: *in.RequestID, RunID: flue.RunID(s.name, start.ID)}
 	s.Go(func() error { return s.run(ctx, start, frames) }, func(err error) {
 		_ = s.Write(frames.Error(s.h.publicOf(ctx, err))) // the reader may have left
@@ -77,7 +77,7 @@ func (s *workflowSocket) run(ctx context.Context, start Start, frames flue.RunSo
 	if err := s.Write(frames.Started()); err != nil {
 		return socket.ErrGone
 	}
-	err = s.h.followRun(ctx, run, -1, func(events []flue.Event) error {
+	err = s.h.followRun(ctx, tailing{run: run, after: -1, idle: true}, func(events []flue.Event) error {
 		for _, e := range events {
 			if err := s.Write(frames.Event(e)); err != nil {
 				return err

@@ -78,7 +78,7 @@ func (s *Set) Break(err error) {
 }
 
 // Surfaces implements gateway.Workflows.
-func (s *Set) Surfaces(name string) ([]agent.Surface, error) {
+func (s *Set) Surfaces(_, name string) ([]agent.Surface, error) {
 	w, ok := s.workflows[name]
 	if !ok {
 		return nil, gateway.ErrWorkflowNotFound
@@ -217,7 +217,6 @@ type run struct {
 	mu      sync.Mutex // guards what follows
 	is      flue.Run
 	events  []flue.RunEvent
-	idle    bool
 	changed chan struct{} // closed when something has changed
 }
 
@@ -243,7 +242,6 @@ func (r *run) emit(kind string, fields json.RawMessage) {
 
 // add is emit for who holds mu.
 func (r *run) add(kind string, fields json.RawMessage) {
-	r.idle = r.idle || kind == flue.IdleType
 	r.events = append(r.events, flue.RunEvent{Index: len(r.events), Type: kind, Time: time.Now(), Fields: fields})
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -263,9 +261,6 @@ func (r *run) work(ctx context.Context, w Workflow) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.start.Idle && !r.idle {
-		r.add(flue.IdleType, nil)
-	}
 	r.is.EndedAt = time.Now()
 	r.is.Took = r.is.EndedAt.Sub(r.is.StartedAt)
 	r.is.Status, r.is.Result = flue.Completed, body

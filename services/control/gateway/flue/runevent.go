@@ -27,17 +27,18 @@ type RunEvent struct {
 	Fields json.RawMessage // the event's own fields: an object, or nothing
 }
 
-// Types of a run's first and last event, and of the one with which what went on in it has ended.
+// Types of a run's first and last event, of those with which it goes on, and of what goes on in it.
 const (
-	RunStartType = "run_start"
-	RunEndType   = "run_end"
-	IdleType     = "idle"
-	LogType      = "log"
+	RunStartType  = "run_start"
+	RunResumeType = "run_resume"
+	RunEndType    = "run_end"
+	IdleType      = "idle"
+	LogType       = "log"
 )
 
 // eventTypes are those that a run's events may have, in the order in which the original names them.
 var eventTypes = []string{
-	RunStartType, "run_resume", "agent_start", "agent_end", "turn_start", "turn_request", "turn_end", "message_start",
+	RunStartType, RunResumeType, "agent_start", "agent_end", "turn_start", "turn_request", "turn_end", "message_start",
 	"message_update", "message_end", "text_delta", "thinking_start", "thinking_delta", "thinking_end", "tool_start",
 	"tool_call", "turn", "task_start", "task", "compaction_start", "compaction", "operation_start", "operation",
 	LogType, IdleType, RunEndType,
@@ -52,16 +53,24 @@ func Ephemeral(kind string) bool {
 	return false
 }
 
+// begun are fields of the events with which a run begins, or goes on.
+type begun struct {
+	RunID      string          `json:"runId"`
+	Owner      runOwner        `json:"owner"`
+	InstanceID string          `json:"instanceId"`
+	Workflow   string          `json:"workflowName"`
+	StartedAt  string          `json:"startedAt"`
+	Payload    json.RawMessage `json:"payload,omitempty"`
+}
+
 // Started are the fields of the run's first event.
 func (r Run) Started() json.RawMessage {
-	return raw(struct {
-		RunID      string          `json:"runId"`
-		Owner      runOwner        `json:"owner"`
-		InstanceID string          `json:"instanceId"`
-		Workflow   string          `json:"workflowName"`
-		StartedAt  string          `json:"startedAt"`
-		Payload    json.RawMessage `json:"payload"`
-	}{r.WireID(), r.owner(), r.WireID(), r.Workflow, stamp(r.StartedAt), null(r.Payload)})
+	return raw(begun{r.WireID(), r.owner(), r.WireID(), r.Workflow, stamp(r.StartedAt), null(r.Payload)})
+}
+
+// resumed are the fields of the event with which the run goes on.
+func (r Run) resumed() json.RawMessage {
+	return raw(begun{r.WireID(), r.owner(), r.WireID(), r.Workflow, stamp(r.StartedAt), nil})
 }
 
 // Ended are the fields of the last event of a run that has ended.

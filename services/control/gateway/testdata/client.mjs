@@ -123,15 +123,15 @@ await assert.rejects(
 	client.runs.get('workflow:echo:nothing'),
 	refused(404, 'Flue API error 404 [run_not_found]: Run "workflow:echo:nothing" was not found.'),
 );
-assert.equal(types((await client.runs.events(echo.runId)).events), 'run_start log idle run_end');
+assert.equal(types((await client.runs.events(echo.runId)).events), 'run_start log run_end');
 const page = await client.runs.events(echo.runId, { after: 0, types: ['log', 'run_end'], limit: 1 });
 assert.equal(types(page.events), 'log');
 await assert.rejects(
 	client.runs.events(echo.runId, { limit: 1001 }),
 	refused(400, 'Flue API error 400 [validation_failed]: Request validation failed.'),
 );
-assert.equal(types(await collect(client.runs.stream(echo.runId))), 'run_start log idle run_end');
-assert.equal(types(await collect(client.runs.stream(echo.runId, { lastEventId: 1 }))), 'idle run_end');
+assert.equal(types(await collect(client.runs.stream(echo.runId))), 'run_start log run_end');
+assert.equal(types(await collect(client.runs.stream(echo.runId, { lastEventId: 1 }))), 'run_end');
 await assert.rejects(collect(client.runs.stream('workflow:echo:nothing', { maxRetries: 1, initialRetryMs: 1 })), {
 	message: 'Stream request failed with HTTP 404.',
 });
