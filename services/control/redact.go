@@ -65,5 +65,12 @@ func (r redactor) ofWorkflow(ctx context.Context, digest string) (secrets []stri
 		}
 		secrets = append(secrets, value)
 	}
+	for _, c := range def.Commands {
+		values, err := agent.Env(c.Env).Expand(r.lookup)
+		if err != nil {
+			return nil, err
+		}
+		secrets = append(secrets, values.Secrets()...)
+	}
 	return secrets, nil
 }

@@ -17,12 +17,6 @@ const (
 	mostBytes   = 8 << 20
 )
 
-// told is the end of a step, for the machine.
-type told struct {
-	path string
-	drive.Outcome
-}
-
 // advance commits what the machine wants, together with a step, and has it done. on is the strand that commits. The
 // mutex is held. An error is that of the strand's work: the machine is ahead of the rows then, and is not used again.
 func (a *attempt) advance(on *turn.Strand, s lane.Step) error {
@@ -30,7 +24,11 @@ func (a *attempt) advance(on *turn.Strand, s lane.Step) error {
 }
 
 // advanceWith is advance that begins with effects which were taken from the machine before.
-func (a *attempt) advanceWith(on *turn.Strand, s lane.Step, effects []drive.Effect) error {
+func (a *attempt) advanceWith(on *turn.Strand, s lane.Step, effects []drive.Effect) (err error) {
+	if a.ahead != nil {
+		return a.ahead
+	}
+	defer func() { a.ahead = err }()
 	effects = append(effects, a.machine.Next()...)
 	for first := true; first || len(effects) > 0; first, effects = false, a.machine.Next() {
 		if err := a.write(on, s, effects); err != nil {

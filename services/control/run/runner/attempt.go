@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/internal/errs"
+	"github.com/pawl-dev/pawl/services/control/agent"
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/loop"
@@ -40,6 +41,7 @@ type attempt struct {
 
 	mu      sync.Mutex // guards what follows
 	machine *drive.Machine
+	ahead   error                // for which the machine is ahead of the rows: nothing is committed any more
 	works   map[string]*work     // by path: steps that a strand carries out
 	waits   map[string]*wait     // by path: steps that the root waits for
 	times   map[string]time.Time // by path: when something of a step is due
@@ -158,7 +160,7 @@ func (a *attempt) records(ctx context.Context) (all []step.Record, err error) {
 	}
 }
 
-// lookup finds the values of the secrets that steps name, and of those of their agents.
+// lookup finds the values of the secrets that steps name, and of those of their tools and agents.
 func (a *attempt) lookup() error {
 	a.secrets = map[string]string{}
 	for _, name := range a.def.Secrets() {
@@ -166,6 +168,11 @@ func (a *attempt) lookup() error {
 			a.secrets[name], a.hidden = value, append(a.hidden, value)
 		} else {
 			a.missing = append(a.missing, name)
+		}
+	}
+	for _, c := range a.def.Commands {
+		if values, err := agent.Env(c.Env).Expand(a.Lookup); err == nil {
+			a.hidden = append(a.hidden, values.Secrets()...)
 		}
 	}
 	known := map[string]bool{"": true}
@@ -216,7 +223,7 @@ func (a *attempt) resume(ctx context.Context) ([]turn.Job, error) {
 		case err != nil:
 			return nil, err
 		case failed != nil:
-			a.root.failed = append(a.root.failed, told{do.Path, *failed})
+			works = append(works, a.givenUp(do, *failed))
 		case w != nil:
 			works = append(works, w)
 		}

@@ -3,6 +3,7 @@ package runner
 import (
 	"cmp"
 	"context"
+	"maps"
 	"strings"
 	"time"
 
@@ -19,21 +20,38 @@ import (
 const slack = 5 * time.Second
 
 // call prepares the call of a shell, read, write or call step.
-func (w *work) call() error {
+func (w *work) call() (err error) {
 	var t *tool.Tool
-	if q, ok := w.request.(drive.Call); ok {
-		var err error
-		if t, err = w.find(q.Step); err != nil {
+	switch q := w.request.(type) {
+	case drive.Shell:
+		w.vars = make(map[string]*string, len(q.Env))
+		for name, value := range q.Env {
+			w.vars[name] = &value
+		}
+	case drive.Call:
+		var own agent.Env
+		if t, own, err = w.find(q.Step); err != nil {
 			return err
 		}
 		if w.kit.Tools, err = tool.NewSet(t); err != nil {
 			return err
 		}
+		if w.vars, err = variables(own, t, w.Lookup); err != nil {
+			return err
+		}
 	}
 	w.place()
-	var err error
 	w.asked, err = ask.Of(w.request, t)
 	return err
+}
+
+// variables are those that a call of a tool has: those of the agent that has the tool, and the tool's own over them.
+func variables(own agent.Env, t *tool.Tool, lookup agent.Lookup) (map[string]*string, error) {
+	all := agent.Env{}
+	maps.Copy(all, own)
+	maps.Copy(all, t.Env)
+	values, err := all.Expand(lookup)
+	return values.Map(), err
 }
 
 // place says where the calls of the step run.
@@ -45,11 +63,11 @@ func (w *work) place() {
 	}
 }
 
-// find is the tool that a call step calls.
-func (w *work) find(do *workflow.Call) (*tool.Tool, error) {
+// find is the tool that a call step calls, and the variables of the agent that has it.
+func (w *work) find(do *workflow.Call) (t *tool.Tool, own agent.Env, err error) {
 	t, ok, err := ask.Tool(w.def, do)
 	if ok || err != nil {
-		return t, err
+		return t, nil, err
 	}
 	of := loop.Offer{Loop: w.row, Executor: w.Executor()}
 	name, offered := strings.CutPrefix(do.Tool, agent.Offered)
@@ -57,12 +75,13 @@ func (w *work) find(do *workflow.Call) (*tool.Tool, error) {
 		of.Definition = agent.Definition{Name: w.def.Name, Tools: []string{do.Tool}}
 		w.kit.Demands, w.kit.Offered = []string{name}, []string{name}
 	} else if of.Definition, err = w.definition(cmp.Or(do.Agent, w.def.Agent)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if w.def.Sandbox != nil {
 		of.Definition.Sandbox = *w.def.Sandbox
 	}
-	return w.Loops.Tool(w.ctx, of, name)
+	t, err = w.Loops.Tool(w.ctx, of, name)
+	return t, of.Definition.Env, err
 }
 
 // called carries the call out.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/errs"
 	"github.com/pawl-dev/pawl/services/control/agent"
+	"github.com/pawl-dev/pawl/services/control/call"
 	"github.com/pawl-dev/pawl/services/control/lane"
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/model"
@@ -75,7 +76,7 @@ func (w *work) prompt() (err error) {
 
 // answered has the agent work.
 func (w *work) answered(ctx context.Context) (drive.Outcome, error) {
-	if w.present() == nil && len(w.before) > 0 {
+	if c := w.present(); len(w.before) > 0 && (c == nil || c.State == call.Pending) {
 		failed, err := w.look(ctx)
 		if failed != nil || err != nil {
 			return *cmp.Or(failed, &drive.Outcome{}), err
@@ -101,29 +102,14 @@ func (w *work) answered(ctx context.Context) (drive.Outcome, error) {
 	return ask.Answered(w.request, done), nil
 }
 
-// look reads the images of the prompt: failed is what the step comes to without one.
+// look reads the images of the prompt, for an agent that has not begun: failed is what the step comes to without one.
 func (w *work) look(ctx context.Context) (failed *drive.Outcome, err error) {
-	if len(w.Calls()) < len(w.before) {
-		if w.Ends() || w.Leaving() {
-			return nil, nil // the call is not made either
-		}
-		s := lane.Step{}
-		for i, a := range w.before {
-			c, err := w.Make(w.index()-len(w.before)+i, a, 0)
-			if err != nil {
-				return nil, err
-			}
-			s.Calls = append(s.Calls, c)
-		}
-		if err := w.Start(ctx, s); err != nil {
-			return nil, err
+	if w.present() == nil {
+		if ends, err := w.read(ctx); ends || err != nil {
+			return nil, err // the call is not made either
 		}
 	}
-	if err := w.await(ctx); err != nil {
-		return nil, err
-	}
-	calls := w.Calls()
-	calls = calls[len(calls)-len(w.before):]
+	calls := w.reads()
 	for i, path := range w.agent.Images {
 		picture, err := ask.Picture(ctx, path, calls[i].Result())
 		if failed, ok := ask.Failed(err); err != nil && ok {
@@ -139,6 +125,38 @@ func (w *work) look(ctx context.Context) (failed *drive.Outcome, err error) {
 		return nil, w.Commit(s, lane.With{})
 	}
 	return nil, nil
+}
+
+// read makes the calls that read the images, unless an owner before has, and waits until these have ended. ends says
+// that the step was to end before they were made, or the lane is left.
+func (w *work) read(ctx context.Context) (ends bool, err error) {
+	if len(w.reads()) == 0 {
+		if w.Ends() || w.Leaving() {
+			return true, nil
+		}
+		s := lane.Step{}
+		for i, a := range w.before {
+			c, err := w.Make(w.index()-len(w.before)+i, a, 0)
+			if err != nil {
+				return false, err
+			}
+			s.Calls = append(s.Calls, c)
+		}
+		if err := w.Start(ctx, s); err != nil {
+			return false, err
+		}
+	}
+	return false, w.ended(ctx)
+}
+
+// reads are the calls of the present try that read images.
+func (w *work) reads() (all []*turn.Call) {
+	for _, c := range w.Calls() {
+		if w.index()-len(w.before) <= c.Index && c.Index < w.index() {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // Begin implements turn.User.

@@ -23,7 +23,6 @@ type root struct {
 	*attempt
 	kit     turn.Kit
 	effects []drive.Effect // that were there when the run was taken
-	failed  []told         // steps that an owner before has begun, and that cannot be gone on with
 }
 
 func newRoot(a *attempt) *root {
@@ -75,9 +74,6 @@ func (r *root) open() error {
 		s.Events = append(s.Events, r.event(event.RunResumes(r.attempt.run.Workflow, r.attempt.run.Digest,
 			r.attempt.run.Attempt)))
 	}
-	for _, one := range r.failed {
-		r.machine.Ended(one.path, one.Outcome)
-	}
 	return r.advanceWith(r.Strand, s, r.effects)
 }
 
@@ -86,8 +82,8 @@ func (r *root) open() error {
 func (r *root) round(ctx context.Context) (until time.Time, waits event.Event, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.end != nil {
-		return until, waits, nil
+	if r.end != nil || r.ahead != nil {
+		return until, waits, r.ahead
 	}
 	if err := r.stop(); err != nil {
 		return until, waits, err

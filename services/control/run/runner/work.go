@@ -24,9 +24,10 @@ type work struct {
 	do      drive.Do
 	request any // of package drive
 	kit     turn.Kit
-	asked   tool.Asked   // the call of the step; that of a prompt is made by prompt.go
-	before  []tool.Asked // calls that come before it
-	agent   ask.Work     // of a step that an agent carries out
+	asked   tool.Asked         // the call of the step; that of a prompt is made by prompt.go
+	before  []tool.Asked       // calls that come before it
+	vars    map[string]*string // of the commands of that call
+	agent   ask.Work           // of a step that an agent carries out
 	carry   func(ctx context.Context) (drive.Outcome, error)
 	above   chan struct{} // closed when the step is to end
 	began   time.Time
@@ -65,17 +66,24 @@ func (a *attempt) take(do drive.Do) (w *work, failed *drive.Outcome, err error) 
 		}
 		return nil, nil, fmt.Errorf("step %s: %w", do.Path, err)
 	}
-	w.kit.Secrets, w.kit.Env = a.hidden, w.env
+	return a.add(w), nil, nil
+}
+
+// add gives a step in flight its strand.
+func (a *attempt) add(w *work) *work {
+	w.kit.Secrets = a.hidden
+	w.kit.Env = func(*tool.Tool) map[string]*string { return w.vars }
 	w.Strand = turn.NewStrand(a.Lane, w, turn.Who{
 		LoopID: a.row.ID, SessionID: a.row.SessionID, Parent: a.root.Strand, Above: w.above, Late: true,
 	}, &w.kit)
-	a.works[do.Path] = w
-	return w, nil, nil
+	a.works[w.do.Path] = w
+	return w
 }
 
-// refused is the outcome of a step whose expressions cannot be evaluated.
+// refused is the outcome of a step whose expressions cannot be evaluated. What these say may be of secrets.
 func (a *attempt) refused(err error) *drive.Outcome {
-	f := &step.Failure{Reason: drive.ReasonExpression, Message: err.Error()}
+	clean := tool.NewCleaner(a.hidden)
+	f := &step.Failure{Reason: drive.ReasonExpression, Message: clean.Text(err.Error())}
 	for _, name := range a.missing {
 		f.Message += fmt.Sprintf(" (secrets.%s has no value: the control plane has no variable %[1]s)", name)
 	}
@@ -173,25 +181,32 @@ func (w *work) calling(ctx context.Context, approve func(c *call.Call, s *lane.S
 			return nil, err
 		}
 	}
+	if err := w.ended(ctx); err != nil {
+		return nil, err
+	}
+	return w.present(), nil
+}
+
+// ended waits until all calls of the turn have ended. What is said to be lost may be known elsewhere by then: that
+// counts, and is asked for before anything follows.
+func (w *work) ended(ctx context.Context) error {
 	for {
 		if err := w.await(ctx); err != nil {
-			return nil, err
+			return err
 		}
-		c := w.present()
-		if w.Last() == nil || c.State != call.Lost {
-			return c, nil
+		if last := w.Last(); last == nil || last.State != call.Lost {
+			return nil
 		}
-		// What is said to be lost may be known elsewhere by now: that counts, and is asked for before anything follows.
 		s := lane.Step{}
 		w.AddLast(&s, true)
 		switch err := w.Commit(s, lane.With{}); {
 		case err == nil:
-			return c, nil
+			return nil
 		case !errors.Is(err, call.ErrEnded):
-			return nil, err
+			return err
 		}
 		if err := w.Reconsider(ctx); err != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -232,6 +247,9 @@ func (w *work) Read(context.Context) error { return nil }
 
 // Request is the same for each owner.
 func (w *work) Request(_ context.Context, c *turn.Call) (tool.Asked, error) {
+	if w.request == nil {
+		return tool.Asked{}, errGivenUp
+	}
 	if i := c.Index % (len(w.before) + 1); i < len(w.before) {
 		return w.before[i], nil
 	}
@@ -243,16 +261,3 @@ func (w *work) Recall(context.Context) error { return nil }
 func (w *work) Unreadable(error) bool { return false }
 
 func (w *work) TaskEnded() {}
-
-// env are the variables of a command step.
-func (w *work) env(*tool.Tool) map[string]*string {
-	q, ok := w.request.(drive.Shell)
-	if !ok {
-		return nil
-	}
-	out := make(map[string]*string, len(q.Env))
-	for name, value := range q.Env {
-		out[name] = &value
-	}
-	return out
-}
