@@ -195,20 +195,22 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// The workflows that the guide shows are good.
+// The workflows that the guides show are good.
 func TestDocumentedWorkflows(t *testing.T) {
-	text, err := os.ReadFile("../../../../docs/workflows.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	blocks := strings.Split(string(text), "```yaml\n")[1:]
-	for _, block := range blocks {
-		src, _, _ := strings.Cut(block, "```")
-		if _, err := workflow.Parse("shown", "docs/workflows.md", []byte(src), workflow.Surrounding{}); err != nil {
-			t.Errorf("%v\n%s", err, src)
+	for _, name := range []string{"docs/workflows.md", "docs/runs.md"} {
+		text, err := os.ReadFile("../../../../" + name)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if len(blocks) < 3 {
-		t.Errorf("%d workflows", len(blocks))
+		blocks := strings.Split(string(text), "```yaml\n")[1:]
+		for _, block := range blocks {
+			src, _, _ := strings.Cut(block, "```")
+			if _, err := workflow.Parse("shown", name, []byte(src), workflow.Surrounding{}); err != nil {
+				t.Errorf("%v\n%s", err, src)
+			}
+		}
+		if len(blocks) < 3 {
+			t.Errorf("%s shows %d workflows", name, len(blocks))
+		}
 	}
 }
