@@ -46,6 +46,8 @@ type Owner interface {
 	// Deliver hands a report to the run of its session; false when none here runs it, or the run does not wait for the
 	// call.
 	Deliver(r call.Report) bool
+	// Owns reports whether a run here has the lane.
+	Owns(laneID string) bool
 }
 
 // Calls are the records that connections read and complete.
@@ -254,7 +256,8 @@ func (s *Server) SendHere(executor string, frame *pawlv1.ConnectResponse) bool {
 func (s *Server) DeliverHere(executor, lane string, frame *pawlv1.ConnectRequest) bool {
 	rep, ok := report(executor, frame)
 	rep.LaneID = lane
-	return ok && s.deps.Owner.Deliver(rep)
+	// What comes for a call that is over is for nobody: whoever looks for another owner finds this one again.
+	return ok && (s.deps.Owner.Deliver(rep) || s.deps.Owner.Owns(lane))
 }
 
 // ProbeHere implements peer.Local.

@@ -90,6 +90,38 @@ func TestInterruptedGoesToTheOwner(t *testing.T) {
 	})
 }
 
+// What comes for calls that are over costs the replica that has the connection no look for another owner: frames that
+// wait behind such looks come so late that what they are about is over, too.
+func TestFramesOfCallsThatAreOver(t *testing.T) {
+	for name, c := range map[string]struct {
+		owns  bool
+		looks int
+	}{"the owner is there": {true, 1}, "the lane has gone elsewhere": {false, 100}} {
+		t.Run(name, func(t *testing.T) {
+			within(t, 2, func(all []*plane) {
+				here, there := all[0], all[1]
+				there.owner.owns = c.owns
+				db := here.cluster.db
+				db.mu.Lock()
+				db.owner = there.id
+				db.mu.Unlock()
+				e := here.executor()
+				if err := there.Send(context.Background(), "e", attach("c")); err != nil {
+					t.Fatal(err)
+				}
+				e.take()
+				for range 100 {
+					e.accepts("c")
+					synctest.Wait()
+				}
+				if n := db.tried("OwnerOf"); n != c.looks {
+					t.Errorf("the owner was looked for %d times, want %d", n, c.looks)
+				}
+			})
+		})
+	}
+}
+
 // A call may be ordered between any two steps of a ping.
 func TestPingNamesTheCallBeforeIt(t *testing.T) {
 	within(t, 1, func(all []*plane) {

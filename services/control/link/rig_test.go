@@ -270,12 +270,13 @@ func (d *database) noted() []string {
 func (d *database) OwnerOf(context.Context, string) (replica.Replica, bool, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return replica.Replica{ID: d.owner, Addr: d.owner}, d.owner != "", nil
+	return replica.Replica{ID: d.owner, Addr: d.owner}, d.owner != "", d.try("OwnerOf")
 }
 
 // runner takes the reports of the sessions that its replica runs.
 type runner struct {
 	runs   bool
+	owns   bool // has the lane, and does not wait for the call
 	panics bool
 	got    chan call.Report
 	fleet  atomic.Int32 // executors that came or went
@@ -290,6 +291,8 @@ func (o *runner) Deliver(r call.Report) bool {
 	}
 	return o.runs
 }
+
+func (o *runner) Owns(string) bool { return o.runs || o.owns }
 
 // Granted implements Deps.Granted.
 func (o *runner) Granted(e fleet.Executor, g call.Granted) bool {
