@@ -111,7 +111,7 @@ func (r *root) over() (end *ended, settled bool) {
 
 // stop tells the machine that the run has to end, and that what is left then takes too long.
 func (r *root) stop() error {
-	if r.stops == 0 && turn.Closed(r.Lane.Over()) || r.stops == 1 && r.nextStop().Before(time.Now()) {
+	if r.stops == 0 && turn.Closed(r.Lane.Over()) || r.stops == 1 && !r.nextStop().After(time.Now()) {
 		r.stops++
 		r.Late()
 		r.machine.Stop(r.why())

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -26,7 +27,12 @@ const (
 	lookEvery = 5 * time.Second
 	// endsWithin is how long a step that is to end waits for the end of what it has started.
 	endsWithin = 30 * time.Second
+	// maxNested is how deep runs start runs.
+	maxNested = 16
 )
+
+var errNested = errs.New(errs.FailedPrecondition, "RUNS_NESTED",
+	fmt.Sprintf("runs have started one another %d deep, and no deeper is possible", maxNested))
 
 // wait is a step that waits for somebody else: a signal, another run, a submission.
 type wait struct {
@@ -181,6 +187,9 @@ func (r *root) startChild(ctx context.Context, w *wait, q drive.Workflow) (*driv
 	if q.Step.Wait {
 		in.Wakes = r.row.LaneID
 	}
+	if err := r.nested(ctx); err != nil {
+		return refusal(err)
+	}
 	got, err := r.runs.Start(ctx, in)
 	if err != nil {
 		return refusal(err)
@@ -188,6 +197,24 @@ func (r *root) startChild(ctx context.Context, w *wait, q drive.Workflow) (*driv
 	p := got.Run.Parent
 	w.ref, w.foreign = got.Run.ID, got.Replayed && (p == nil || p.RunID != r.attempt.run.ID)
 	return nil, r.refer(w)
+}
+
+// nested refuses another run below too many: workflows that start themselves end so.
+func (r *root) nested(ctx context.Context) error {
+	above := r.attempt.run.Parent
+	for range maxNested {
+		if above == nil {
+			return nil
+		}
+		up, err := r.runs.Get(ctx, r.row.Key.Tenant, above.RunID)
+		if errors.Is(err, run.ErrNotFound) {
+			return nil // it was deleted, and all above it
+		} else if err != nil {
+			return fmt.Errorf("reading the run above: %w", err)
+		}
+		above = up.Parent
+	}
+	return errNested
 }
 
 // dispatch is what a step comes to that gives an agent's session a message.
