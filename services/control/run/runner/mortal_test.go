@@ -2,6 +2,7 @@ package runner_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/pawl-dev/pawl/services/control/lane"
@@ -14,7 +15,10 @@ type mortal struct {
 	mu      sync.Mutex // guards what follows
 	commits int        // so far
 	strikes map[int]strike
+	refused int // the commit that the database refuses, 0 for none
 }
+
+var errRefused = errors.New("the rows contradict the commit")
 
 // strike is what happens at a commit.
 type strike struct {
@@ -47,7 +51,11 @@ func (m *mortal) Commit(ctx context.Context, c lane.Commit) (out lane.Committed,
 	m.mu.Lock()
 	m.commits++
 	s, struck := m.strikes[m.commits]
+	refused := m.commits == m.refused
 	m.mu.Unlock()
+	if refused {
+		return out, errRefused
+	}
 	if struck && !s.after {
 		s.do()
 	}
