@@ -42,7 +42,9 @@ func command() *cobra.Command {
 	o.flags(c)
 	c.AddCommand(tlsCommand(), importCommand())
 	c.AddCommand(definitionCommands()...)
-	c.AddCommand(client.Commands(client.Options{Data: &o.data, Database: o.tokens, State: o.databaseState})...)
+	c.AddCommand(client.Commands(client.Options{
+		Data: &o.data, Database: o.tokens, State: o.databaseState, Alone: &alone{},
+	})...)
 	ways := []string{"database", "database-direct", "no-row-security"}
 	for _, sub := range c.Commands() {
 		switch sub.Name() {

@@ -73,7 +73,7 @@ func (o *options) serve(ctx context.Context, out, logTo io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, cfg.Store.Close()) }()
 	if o.executor == "builtin" {
-		o.builtin(&cfg, held.Name())
+		o.builtin(&cfg, held.Name(), nil)
 	}
 	here := o.addresses(cfg)
 	var rest sync.WaitGroup
@@ -244,8 +244,8 @@ func (at listening) listen(flag, addr string, protocols ...string) (net.Listener
 	return tls.NewListener(l, secure), nil
 }
 
-// builtin adds the executor that runs calls on this host.
-func (o *options) builtin(cfg *control.Config, dir string) {
+// builtin adds the executor that runs calls on this host. connected, unless it is nil, is called whenever it is there.
+func (o *options) builtin(cfg *control.Config, dir string, connected func()) {
 	cfg.BuiltinID = "builtin"
 	if o.shared() {
 		// Each replica has its own, and keeps it over restarts: what runs there is found again by its name.
@@ -255,6 +255,7 @@ func (o *options) builtin(cfg *control.Config, dir string) {
 		return executor.Run(ctx, executor.Config{
 			ID: cfg.BuiltinID, Root: o.root, DataDir: filepath.Join(o.data,
 				"executor"), Dial: dial, Version: cli.Version, Logger: cfg.Log,
+			Connected: connected,
 		})
 	}
 }

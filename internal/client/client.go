@@ -26,7 +26,9 @@ type Options struct {
 	// Database opens the tokens where they are stored, for when no control plane runs. nil: there are none to be
 	// had. fresh is whether what does not exist may be made.
 	Database func(ctx context.Context, fresh bool) (Tokens, error)
-	// State is where that is, without secrets.
+	// Alone is a control plane for `run` alone, for when none runs. nil: there is none.
+	Alone Alone
+	// State is where the tokens are stored, without secrets.
 	State func() string
 }
 
@@ -44,7 +46,7 @@ func Commands(o Options) []*cobra.Command {
 	for _, command := range []func(*connection) *cobra.Command{
 		promptCommand, watchCommand, waitCommand, abortCommand, agentsCommand, executorsCommand, sessionsCommand,
 		submissionsCommand, approvalsCommand, deletionsCommand, filesCommand, execCommand, tokenCommand, tenantsCommand,
-		modelsCommand, auditCommand, readyCommand,
+		modelsCommand, auditCommand, readyCommand, runCommand, runsCommand, workflowsCommand, schedulesCommand,
 	} {
 		all = append(all, command(&connection{options: o}))
 	}

@@ -43,6 +43,10 @@ type follower struct {
 	// interrupts are SIGINTs; nil for none. offers is whether the first only offers to abort.
 	interrupts <-chan struct{}
 	offers     bool
+	// alone ends the work at the first interrupt: it does not go on without this command.
+	alone bool
+	// end asks for the end of what is followed; nil aborts the printer's submission.
+	end func(context.Context, *grpc.ClientConn) error
 
 	asked    bool             // the stream was asked for: what became of that may be unknown
 	aborting bool             // the abort was asked for, and is again wherever the stream is read
@@ -195,9 +199,9 @@ func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error
 	f.stops++
 	f.p.echoed()
 	switch {
-	case !f.offers || f.p.submission == "" || f.stops > 2:
+	case !f.offers || f.p.submission == "" || f.stops > 2 || f.alone && f.stops > 1:
 		return errLeft
-	case f.stops == 1:
+	case f.stops == 1 && !f.alone:
 		f.leave = time.After(leaveAfter)
 		f.p.note(fmt.Sprintf(
 			"[Ctrl-C again aborts the work; without it this command leaves in %s, and the work goes on]", leaveAfter))
@@ -212,6 +216,9 @@ func (f *follower) interrupted(ctx context.Context, conn *grpc.ClientConn) error
 func (f *follower) abort(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
+	if f.end != nil {
+		return f.end(ctx, conn)
+	}
 	_, err := pawlv1.NewSubmissionServiceClient(conn).
 		AbortSubmission(ctx, &pawlv1.AbortSubmissionRequest{SubmissionId: f.p.submission})
 	return err

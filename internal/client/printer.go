@@ -39,7 +39,8 @@ type printer struct {
 	tasks      map[string]string // names of the sub-agents that work, by task
 	done       bool              // the submission has settled
 	failure    error
-	lost       error // why a part of the answer could not be written
+	run        *shownRun // nil for a session
+	lost       error     // why a part of the answer could not be written
 }
 
 func newPrinter(out, err io.Writer) *printer {
@@ -71,6 +72,10 @@ func (p *printer) admitted(s *pawlv1.Submission) {
 
 // silent says what is waited for when nothing was said of it for a while.
 func (p *printer) silent() {
+	if p.run != nil {
+		p.working()
+		return
+	}
 	for _, c := range p.starting {
 		p.note(p.about(c, ""))
 	}
@@ -131,6 +136,13 @@ func (p *printer) event(e *pawlv1.Event) {
 		return
 	}
 	p.seq = max(p.seq, e.GetSeq())
+	if !p.runEvent(e) {
+		p.tell(e)
+	}
+}
+
+// tell writes what an event of a session tells, or one of the work in a run.
+func (p *printer) tell(e *pawlv1.Event) {
 	at := e.GetTime().AsTime()
 	if e.GetTask() != nil {
 		p.child(e)

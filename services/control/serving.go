@@ -112,6 +112,7 @@ func (p *plane) api() api.Deps {
 		Deleter: p.deletions, Deletions: p.Store, Tenants: tenancy.NewService(p.Store),
 		Approvals: approval.NewService(p.Store, p.worker), Models: p.models(),
 		Workflows: p.Workflows, Checker: &project.Project{Agents: p.Agents, Workflows: p.Workflows}, Runs: p.runs,
+		Schedules: p.schedules,
 	}
 }
 

@@ -554,7 +554,7 @@ func httpRequest(t *testing.T, r transcode.Route, of things) *http.Request {
 		"agent": of.GetKey().GetAgent(), "key.agent": of.GetKey().GetAgent(),
 		"target.session_id": of.GetSessionId(), "target.executor_id": "gpu1",
 		"key.instance": of.GetKey().GetInstance(), "key.session": of.GetKey().GetSession(), "executor_id": "gpu1",
-		"token_id": of.token, "run_id": of.run, "workflow": "waits",
+		"token_id": of.token, "run_id": of.run, "workflow": "waits", "schedule": "1",
 	} {
 		path = strings.ReplaceAll(path, "{"+name+"}", value)
 	}

@@ -1641,6 +1641,567 @@ func (x *ForkRunResponse) GetReplayed() bool {
 	return false
 }
 
+// Schedule starts runs of a workflow at times.
+type Schedule struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workflow string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// Its number in the workflow, from 1.
+	Schedule int32  `protobuf:"varint,2,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	Cron     string `protobuf:"bytes,3,opt,name=cron,proto3" json:"cron,omitempty"`
+	// Of the IANA database. Empty is UTC.
+	Tz string `protobuf:"bytes,4,opt,name=tz,proto3" json:"tz,omitempty"`
+	// What becomes of instants that were missed: none, last, all.
+	Catchup string `protobuf:"bytes,5,opt,name=catchup,proto3" json:"catchup,omitempty"`
+	Paused  bool   `protobuf:"varint,6,opt,name=paused,proto3" json:"paused,omitempty"`
+	// Instants that are due next, soonest first: at most 20. None while it is paused.
+	Upcoming []*timestamppb.Timestamp `protobuf:"bytes,7,rep,name=upcoming,proto3" json:"upcoming,omitempty"`
+	// The last instant that has started a run, and that run. Unset for none.
+	Last      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=last,proto3" json:"last,omitempty"`
+	LastRunId string                 `protobuf:"bytes,9,opt,name=last_run_id,json=lastRunId,proto3" json:"last_run_id,omitempty"`
+	// Why the replica that answers cannot act on what is due. Unset if it can.
+	Problem       *Error `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Schedule) Reset() {
+	*x = Schedule{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Schedule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Schedule) ProtoMessage() {}
+
+func (x *Schedule) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Schedule.ProtoReflect.Descriptor instead.
+func (*Schedule) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Schedule) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *Schedule) GetSchedule() int32 {
+	if x != nil {
+		return x.Schedule
+	}
+	return 0
+}
+
+func (x *Schedule) GetCron() string {
+	if x != nil {
+		return x.Cron
+	}
+	return ""
+}
+
+func (x *Schedule) GetTz() string {
+	if x != nil {
+		return x.Tz
+	}
+	return ""
+}
+
+func (x *Schedule) GetCatchup() string {
+	if x != nil {
+		return x.Catchup
+	}
+	return ""
+}
+
+func (x *Schedule) GetPaused() bool {
+	if x != nil {
+		return x.Paused
+	}
+	return false
+}
+
+func (x *Schedule) GetUpcoming() []*timestamppb.Timestamp {
+	if x != nil {
+		return x.Upcoming
+	}
+	return nil
+}
+
+func (x *Schedule) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *Schedule) GetLastRunId() string {
+	if x != nil {
+		return x.LastRunId
+	}
+	return ""
+}
+
+func (x *Schedule) GetProblem() *Error {
+	if x != nil {
+		return x.Problem
+	}
+	return nil
+}
+
+// ListSchedulesRequest selects schedules.
+type ListSchedulesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of this workflow, when set.
+	Workflow string `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	// How many instants to come are told of each: at most 20, 0 is 1.
+	Upcoming int32 `protobuf:"varint,2,opt,name=upcoming,proto3" json:"upcoming,omitempty"`
+	// At most this many: 1 to 1000, 0 is 100.
+	PageSize int32 `protobuf:"varint,3,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,4,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesRequest) Reset() {
+	*x = ListSchedulesRequest{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesRequest) ProtoMessage() {}
+
+func (x *ListSchedulesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesRequest.ProtoReflect.Descriptor instead.
+func (*ListSchedulesRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ListSchedulesRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ListSchedulesRequest) GetUpcoming() int32 {
+	if x != nil {
+		return x.Upcoming
+	}
+	return 0
+}
+
+func (x *ListSchedulesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListSchedulesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListSchedulesResponse is a page of schedules.
+type ListSchedulesResponse struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Schedules []*Schedule            `protobuf:"bytes,1,rep,name=schedules,proto3" json:"schedules,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSchedulesResponse) Reset() {
+	*x = ListSchedulesResponse{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSchedulesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSchedulesResponse) ProtoMessage() {}
+
+func (x *ListSchedulesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSchedulesResponse.ProtoReflect.Descriptor instead.
+func (*ListSchedulesResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ListSchedulesResponse) GetSchedules() []*Schedule {
+	if x != nil {
+		return x.Schedules
+	}
+	return nil
+}
+
+func (x *ListSchedulesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// PauseScheduleRequest names a schedule.
+type PauseScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workflow      string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Schedule      int32                  `protobuf:"varint,2,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseScheduleRequest) Reset() {
+	*x = PauseScheduleRequest{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseScheduleRequest) ProtoMessage() {}
+
+func (x *PauseScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseScheduleRequest.ProtoReflect.Descriptor instead.
+func (*PauseScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *PauseScheduleRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *PauseScheduleRequest) GetSchedule() int32 {
+	if x != nil {
+		return x.Schedule
+	}
+	return 0
+}
+
+// PauseScheduleResponse is the schedule as it is then.
+type PauseScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      *Schedule              `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseScheduleResponse) Reset() {
+	*x = PauseScheduleResponse{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseScheduleResponse) ProtoMessage() {}
+
+func (x *PauseScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseScheduleResponse.ProtoReflect.Descriptor instead.
+func (*PauseScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PauseScheduleResponse) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+// ResumeScheduleRequest names a schedule.
+type ResumeScheduleRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Workflow      string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Schedule      int32                  `protobuf:"varint,2,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeScheduleRequest) Reset() {
+	*x = ResumeScheduleRequest{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeScheduleRequest) ProtoMessage() {}
+
+func (x *ResumeScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeScheduleRequest.ProtoReflect.Descriptor instead.
+func (*ResumeScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ResumeScheduleRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *ResumeScheduleRequest) GetSchedule() int32 {
+	if x != nil {
+		return x.Schedule
+	}
+	return 0
+}
+
+// ResumeScheduleResponse is the schedule as it is then.
+type ResumeScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Schedule      *Schedule              `protobuf:"bytes,1,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeScheduleResponse) Reset() {
+	*x = ResumeScheduleResponse{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeScheduleResponse) ProtoMessage() {}
+
+func (x *ResumeScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeScheduleResponse.ProtoReflect.Descriptor instead.
+func (*ResumeScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResumeScheduleResponse) GetSchedule() *Schedule {
+	if x != nil {
+		return x.Schedule
+	}
+	return nil
+}
+
+// TriggerScheduleRequest names a schedule.
+type TriggerScheduleRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Workflow string                 `protobuf:"bytes,1,opt,name=workflow,proto3" json:"workflow,omitempty"`
+	Schedule int32                  `protobuf:"varint,2,opt,name=schedule,proto3" json:"schedule,omitempty"`
+	// As of StartRunRequest.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *TriggerScheduleRequest) Reset() {
+	*x = TriggerScheduleRequest{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerScheduleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerScheduleRequest) ProtoMessage() {}
+
+func (x *TriggerScheduleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerScheduleRequest.ProtoReflect.Descriptor instead.
+func (*TriggerScheduleRequest) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *TriggerScheduleRequest) GetWorkflow() string {
+	if x != nil {
+		return x.Workflow
+	}
+	return ""
+}
+
+func (x *TriggerScheduleRequest) GetSchedule() int32 {
+	if x != nil {
+		return x.Schedule
+	}
+	return 0
+}
+
+func (x *TriggerScheduleRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+// TriggerScheduleResponse is the run.
+type TriggerScheduleResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Run           *Run                   `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
+	Replayed      bool                   `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TriggerScheduleResponse) Reset() {
+	*x = TriggerScheduleResponse{}
+	mi := &file_pawl_v1_runs_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TriggerScheduleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TriggerScheduleResponse) ProtoMessage() {}
+
+func (x *TriggerScheduleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_pawl_v1_runs_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TriggerScheduleResponse.ProtoReflect.Descriptor instead.
+func (*TriggerScheduleResponse) Descriptor() ([]byte, []int) {
+	return file_pawl_v1_runs_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *TriggerScheduleResponse) GetRun() *Run {
+	if x != nil {
+		return x.Run
+	}
+	return nil
+}
+
+func (x *TriggerScheduleResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
 var File_pawl_v1_runs_proto protoreflect.FileDescriptor
 
 const file_pawl_v1_runs_proto_rawDesc = "" +
@@ -1762,6 +2323,44 @@ const file_pawl_v1_runs_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\x04 \x01(\tR\x0eidempotencyKey\"M\n" +
 	"\x0fForkRunResponse\x12\x1e\n" +
 	"\x03run\x18\x01 \x01(\v2\f.pawl.v1.RunR\x03run\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"\xca\x02\n" +
+	"\bSchedule\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x1a\n" +
+	"\bschedule\x18\x02 \x01(\x05R\bschedule\x12\x12\n" +
+	"\x04cron\x18\x03 \x01(\tR\x04cron\x12\x0e\n" +
+	"\x02tz\x18\x04 \x01(\tR\x02tz\x12\x18\n" +
+	"\acatchup\x18\x05 \x01(\tR\acatchup\x12\x16\n" +
+	"\x06paused\x18\x06 \x01(\bR\x06paused\x126\n" +
+	"\bupcoming\x18\a \x03(\v2\x1a.google.protobuf.TimestampR\bupcoming\x12.\n" +
+	"\x04last\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12\x1e\n" +
+	"\vlast_run_id\x18\t \x01(\tR\tlastRunId\x12(\n" +
+	"\aproblem\x18\n" +
+	" \x01(\v2\x0e.pawl.v1.ErrorR\aproblem\"\x8a\x01\n" +
+	"\x14ListSchedulesRequest\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x1a\n" +
+	"\bupcoming\x18\x02 \x01(\x05R\bupcoming\x12\x1b\n" +
+	"\tpage_size\x18\x03 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x04 \x01(\tR\tpageToken\"p\n" +
+	"\x15ListSchedulesResponse\x12/\n" +
+	"\tschedules\x18\x01 \x03(\v2\x11.pawl.v1.ScheduleR\tschedules\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"N\n" +
+	"\x14PauseScheduleRequest\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x1a\n" +
+	"\bschedule\x18\x02 \x01(\x05R\bschedule\"F\n" +
+	"\x15PauseScheduleResponse\x12-\n" +
+	"\bschedule\x18\x01 \x01(\v2\x11.pawl.v1.ScheduleR\bschedule\"O\n" +
+	"\x15ResumeScheduleRequest\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x1a\n" +
+	"\bschedule\x18\x02 \x01(\x05R\bschedule\"G\n" +
+	"\x16ResumeScheduleResponse\x12-\n" +
+	"\bschedule\x18\x01 \x01(\v2\x11.pawl.v1.ScheduleR\bschedule\"y\n" +
+	"\x16TriggerScheduleRequest\x12\x1a\n" +
+	"\bworkflow\x18\x01 \x01(\tR\bworkflow\x12\x1a\n" +
+	"\bschedule\x18\x02 \x01(\x05R\bschedule\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"U\n" +
+	"\x17TriggerScheduleResponse\x12\x1e\n" +
+	"\x03run\x18\x01 \x01(\v2\f.pawl.v1.RunR\x03run\x12\x1a\n" +
 	"\breplayed\x18\x02 \x01(\bR\breplayed*\xd4\x01\n" +
 	"\tRunStatus\x12\x1a\n" +
 	"\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n" +
@@ -1771,7 +2370,7 @@ const file_pawl_v1_runs_proto_rawDesc = "" +
 	"\x11RUN_STATUS_FAILED\x10\x04\x12\x18\n" +
 	"\x14RUN_STATUS_CANCELLED\x10\x05\x12\x16\n" +
 	"\x12RUN_STATUS_EXPIRED\x10\x06\x12\x1a\n" +
-	"\x16RUN_STATUS_INTERRUPTED\x10\a2\xe8\a\n" +
+	"\x16RUN_STATUS_INTERRUPTED\x10\a2\x8e\f\n" +
 	"\n" +
 	"RunService\x12h\n" +
 	"\bStartRun\x12\x18.pawl.v1.StartRunRequest\x1a\x19.pawl.v1.StartRunResponse\"'\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/workflows/{workflow}:run\x12\\\n" +
@@ -1784,7 +2383,11 @@ const file_pawl_v1_runs_proto_rawDesc = "" +
 	"\tCancelRun\x12\x19.pawl.v1.CancelRunRequest\x1a\x1a.pawl.v1.CancelRunResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/runs/{run_id}:cancel\x12g\n" +
 	"\tSignalRun\x12\x19.pawl.v1.SignalRunRequest\x1a\x1a.pawl.v1.SignalRunResponse\"#\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/runs/{run_id}:signal\x12c\n" +
 	"\bRetryRun\x12\x18.pawl.v1.RetryRunRequest\x1a\x19.pawl.v1.RetryRunResponse\"\"\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/runs/{run_id}:retry\x12_\n" +
-	"\aForkRun\x12\x17.pawl.v1.ForkRunRequest\x1a\x18.pawl.v1.ForkRunResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/runs/{run_id}:forkB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
+	"\aForkRun\x12\x17.pawl.v1.ForkRunRequest\x1a\x18.pawl.v1.ForkRunResponse\"!\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/runs/{run_id}:fork\x12e\n" +
+	"\rListSchedules\x12\x1d.pawl.v1.ListSchedulesRequest\x1a\x1e.pawl.v1.ListSchedulesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/schedules\x12\x8e\x01\n" +
+	"\rPauseSchedule\x12\x1d.pawl.v1.PauseScheduleRequest\x1a\x1e.pawl.v1.PauseScheduleResponse\">\x82\xd3\xe4\x93\x028:\x01*\"3/v1/workflows/{workflow}/schedules/{schedule}:pause\x12\x92\x01\n" +
+	"\x0eResumeSchedule\x12\x1e.pawl.v1.ResumeScheduleRequest\x1a\x1f.pawl.v1.ResumeScheduleResponse\"?\x82\xd3\xe4\x93\x029:\x01*\"4/v1/workflows/{workflow}/schedules/{schedule}:resume\x12\x96\x01\n" +
+	"\x0fTriggerSchedule\x12\x1f.pawl.v1.TriggerScheduleRequest\x1a .pawl.v1.TriggerScheduleResponse\"@\x82\xd3\xe4\x93\x02::\x01*\"5/v1/workflows/{workflow}/schedules/{schedule}:triggerB-Z+github.com/pawl-dev/pawl/gen/pawl/v1;pawlv1b\x06proto3"
 
 var (
 	file_pawl_v1_runs_proto_rawDescOnce sync.Once
@@ -1799,99 +2402,123 @@ func file_pawl_v1_runs_proto_rawDescGZIP() []byte {
 }
 
 var file_pawl_v1_runs_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pawl_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_pawl_v1_runs_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_pawl_v1_runs_proto_goTypes = []any{
-	(RunStatus)(0),                // 0: pawl.v1.RunStatus
-	(*Run)(nil),                   // 1: pawl.v1.Run
-	(*StartRunRequest)(nil),       // 2: pawl.v1.StartRunRequest
-	(*StartRunResponse)(nil),      // 3: pawl.v1.StartRunResponse
-	(*WaitRunRequest)(nil),        // 4: pawl.v1.WaitRunRequest
-	(*WaitRunResponse)(nil),       // 5: pawl.v1.WaitRunResponse
-	(*GetRunRequest)(nil),         // 6: pawl.v1.GetRunRequest
-	(*GetRunResponse)(nil),        // 7: pawl.v1.GetRunResponse
-	(*ListRunsRequest)(nil),       // 8: pawl.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),      // 9: pawl.v1.ListRunsResponse
-	(*ListRunStepsRequest)(nil),   // 10: pawl.v1.ListRunStepsRequest
-	(*ListRunStepsResponse)(nil),  // 11: pawl.v1.ListRunStepsResponse
-	(*RunStep)(nil),               // 12: pawl.v1.RunStep
-	(*WatchRunRequest)(nil),       // 13: pawl.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),      // 14: pawl.v1.WatchRunResponse
-	(*CancelRunRequest)(nil),      // 15: pawl.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),     // 16: pawl.v1.CancelRunResponse
-	(*SignalRunRequest)(nil),      // 17: pawl.v1.SignalRunRequest
-	(*SignalRunResponse)(nil),     // 18: pawl.v1.SignalRunResponse
-	(*RetryRunRequest)(nil),       // 19: pawl.v1.RetryRunRequest
-	(*RetryRunResponse)(nil),      // 20: pawl.v1.RetryRunResponse
-	(*ForkRunRequest)(nil),        // 21: pawl.v1.ForkRunRequest
-	(*ForkRunResponse)(nil),       // 22: pawl.v1.ForkRunResponse
-	(*structpb.Value)(nil),        // 23: google.protobuf.Value
-	(*Error)(nil),                 // 24: pawl.v1.Error
-	(*Usage)(nil),                 // 25: pawl.v1.Usage
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*Cancellation)(nil),          // 27: pawl.v1.Cancellation
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
-	(*StepFailure)(nil),           // 29: pawl.v1.StepFailure
-	(ChildEvents)(0),              // 30: pawl.v1.ChildEvents
-	(*Event)(nil),                 // 31: pawl.v1.Event
-	(*structpb.Struct)(nil),       // 32: google.protobuf.Struct
+	(RunStatus)(0),                  // 0: pawl.v1.RunStatus
+	(*Run)(nil),                     // 1: pawl.v1.Run
+	(*StartRunRequest)(nil),         // 2: pawl.v1.StartRunRequest
+	(*StartRunResponse)(nil),        // 3: pawl.v1.StartRunResponse
+	(*WaitRunRequest)(nil),          // 4: pawl.v1.WaitRunRequest
+	(*WaitRunResponse)(nil),         // 5: pawl.v1.WaitRunResponse
+	(*GetRunRequest)(nil),           // 6: pawl.v1.GetRunRequest
+	(*GetRunResponse)(nil),          // 7: pawl.v1.GetRunResponse
+	(*ListRunsRequest)(nil),         // 8: pawl.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),        // 9: pawl.v1.ListRunsResponse
+	(*ListRunStepsRequest)(nil),     // 10: pawl.v1.ListRunStepsRequest
+	(*ListRunStepsResponse)(nil),    // 11: pawl.v1.ListRunStepsResponse
+	(*RunStep)(nil),                 // 12: pawl.v1.RunStep
+	(*WatchRunRequest)(nil),         // 13: pawl.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),        // 14: pawl.v1.WatchRunResponse
+	(*CancelRunRequest)(nil),        // 15: pawl.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),       // 16: pawl.v1.CancelRunResponse
+	(*SignalRunRequest)(nil),        // 17: pawl.v1.SignalRunRequest
+	(*SignalRunResponse)(nil),       // 18: pawl.v1.SignalRunResponse
+	(*RetryRunRequest)(nil),         // 19: pawl.v1.RetryRunRequest
+	(*RetryRunResponse)(nil),        // 20: pawl.v1.RetryRunResponse
+	(*ForkRunRequest)(nil),          // 21: pawl.v1.ForkRunRequest
+	(*ForkRunResponse)(nil),         // 22: pawl.v1.ForkRunResponse
+	(*Schedule)(nil),                // 23: pawl.v1.Schedule
+	(*ListSchedulesRequest)(nil),    // 24: pawl.v1.ListSchedulesRequest
+	(*ListSchedulesResponse)(nil),   // 25: pawl.v1.ListSchedulesResponse
+	(*PauseScheduleRequest)(nil),    // 26: pawl.v1.PauseScheduleRequest
+	(*PauseScheduleResponse)(nil),   // 27: pawl.v1.PauseScheduleResponse
+	(*ResumeScheduleRequest)(nil),   // 28: pawl.v1.ResumeScheduleRequest
+	(*ResumeScheduleResponse)(nil),  // 29: pawl.v1.ResumeScheduleResponse
+	(*TriggerScheduleRequest)(nil),  // 30: pawl.v1.TriggerScheduleRequest
+	(*TriggerScheduleResponse)(nil), // 31: pawl.v1.TriggerScheduleResponse
+	(*structpb.Value)(nil),          // 32: google.protobuf.Value
+	(*Error)(nil),                   // 33: pawl.v1.Error
+	(*Usage)(nil),                   // 34: pawl.v1.Usage
+	(*timestamppb.Timestamp)(nil),   // 35: google.protobuf.Timestamp
+	(*Cancellation)(nil),            // 36: pawl.v1.Cancellation
+	(*durationpb.Duration)(nil),     // 37: google.protobuf.Duration
+	(*StepFailure)(nil),             // 38: pawl.v1.StepFailure
+	(ChildEvents)(0),                // 39: pawl.v1.ChildEvents
+	(*Event)(nil),                   // 40: pawl.v1.Event
+	(*structpb.Struct)(nil),         // 41: google.protobuf.Struct
 }
 var file_pawl_v1_runs_proto_depIdxs = []int32{
 	0,  // 0: pawl.v1.Run.status:type_name -> pawl.v1.RunStatus
-	23, // 1: pawl.v1.Run.input:type_name -> google.protobuf.Value
-	23, // 2: pawl.v1.Run.output:type_name -> google.protobuf.Value
-	24, // 3: pawl.v1.Run.error:type_name -> pawl.v1.Error
-	25, // 4: pawl.v1.Run.usage:type_name -> pawl.v1.Usage
-	26, // 5: pawl.v1.Run.scheduled_for:type_name -> google.protobuf.Timestamp
-	26, // 6: pawl.v1.Run.created_at:type_name -> google.protobuf.Timestamp
-	26, // 7: pawl.v1.Run.started_at:type_name -> google.protobuf.Timestamp
-	26, // 8: pawl.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
-	27, // 9: pawl.v1.Run.cancellation:type_name -> pawl.v1.Cancellation
-	23, // 10: pawl.v1.StartRunRequest.input:type_name -> google.protobuf.Value
+	32, // 1: pawl.v1.Run.input:type_name -> google.protobuf.Value
+	32, // 2: pawl.v1.Run.output:type_name -> google.protobuf.Value
+	33, // 3: pawl.v1.Run.error:type_name -> pawl.v1.Error
+	34, // 4: pawl.v1.Run.usage:type_name -> pawl.v1.Usage
+	35, // 5: pawl.v1.Run.scheduled_for:type_name -> google.protobuf.Timestamp
+	35, // 6: pawl.v1.Run.created_at:type_name -> google.protobuf.Timestamp
+	35, // 7: pawl.v1.Run.started_at:type_name -> google.protobuf.Timestamp
+	35, // 8: pawl.v1.Run.ended_at:type_name -> google.protobuf.Timestamp
+	36, // 9: pawl.v1.Run.cancellation:type_name -> pawl.v1.Cancellation
+	32, // 10: pawl.v1.StartRunRequest.input:type_name -> google.protobuf.Value
 	1,  // 11: pawl.v1.StartRunResponse.run:type_name -> pawl.v1.Run
-	28, // 12: pawl.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
+	37, // 12: pawl.v1.WaitRunRequest.timeout:type_name -> google.protobuf.Duration
 	1,  // 13: pawl.v1.WaitRunResponse.run:type_name -> pawl.v1.Run
 	1,  // 14: pawl.v1.GetRunResponse.run:type_name -> pawl.v1.Run
 	0,  // 15: pawl.v1.ListRunsRequest.statuses:type_name -> pawl.v1.RunStatus
 	1,  // 16: pawl.v1.ListRunsResponse.runs:type_name -> pawl.v1.Run
 	12, // 17: pawl.v1.ListRunStepsResponse.steps:type_name -> pawl.v1.RunStep
-	28, // 18: pawl.v1.RunStep.duration:type_name -> google.protobuf.Duration
-	23, // 19: pawl.v1.RunStep.output:type_name -> google.protobuf.Value
-	29, // 20: pawl.v1.RunStep.failure:type_name -> pawl.v1.StepFailure
-	26, // 21: pawl.v1.RunStep.started_at:type_name -> google.protobuf.Timestamp
-	26, // 22: pawl.v1.RunStep.ended_at:type_name -> google.protobuf.Timestamp
-	30, // 23: pawl.v1.WatchRunRequest.children:type_name -> pawl.v1.ChildEvents
-	31, // 24: pawl.v1.WatchRunResponse.events:type_name -> pawl.v1.Event
+	37, // 18: pawl.v1.RunStep.duration:type_name -> google.protobuf.Duration
+	32, // 19: pawl.v1.RunStep.output:type_name -> google.protobuf.Value
+	38, // 20: pawl.v1.RunStep.failure:type_name -> pawl.v1.StepFailure
+	35, // 21: pawl.v1.RunStep.started_at:type_name -> google.protobuf.Timestamp
+	35, // 22: pawl.v1.RunStep.ended_at:type_name -> google.protobuf.Timestamp
+	39, // 23: pawl.v1.WatchRunRequest.children:type_name -> pawl.v1.ChildEvents
+	40, // 24: pawl.v1.WatchRunResponse.events:type_name -> pawl.v1.Event
 	1,  // 25: pawl.v1.CancelRunResponse.run:type_name -> pawl.v1.Run
-	23, // 26: pawl.v1.SignalRunRequest.body:type_name -> google.protobuf.Value
-	26, // 27: pawl.v1.SignalRunResponse.received_at:type_name -> google.protobuf.Timestamp
+	32, // 26: pawl.v1.SignalRunRequest.body:type_name -> google.protobuf.Value
+	35, // 27: pawl.v1.SignalRunResponse.received_at:type_name -> google.protobuf.Timestamp
 	1,  // 28: pawl.v1.RetryRunResponse.run:type_name -> pawl.v1.Run
-	32, // 29: pawl.v1.ForkRunRequest.input:type_name -> google.protobuf.Struct
+	41, // 29: pawl.v1.ForkRunRequest.input:type_name -> google.protobuf.Struct
 	1,  // 30: pawl.v1.ForkRunResponse.run:type_name -> pawl.v1.Run
-	2,  // 31: pawl.v1.RunService.StartRun:input_type -> pawl.v1.StartRunRequest
-	4,  // 32: pawl.v1.RunService.WaitRun:input_type -> pawl.v1.WaitRunRequest
-	6,  // 33: pawl.v1.RunService.GetRun:input_type -> pawl.v1.GetRunRequest
-	8,  // 34: pawl.v1.RunService.ListRuns:input_type -> pawl.v1.ListRunsRequest
-	10, // 35: pawl.v1.RunService.ListRunSteps:input_type -> pawl.v1.ListRunStepsRequest
-	13, // 36: pawl.v1.RunService.WatchRun:input_type -> pawl.v1.WatchRunRequest
-	15, // 37: pawl.v1.RunService.CancelRun:input_type -> pawl.v1.CancelRunRequest
-	17, // 38: pawl.v1.RunService.SignalRun:input_type -> pawl.v1.SignalRunRequest
-	19, // 39: pawl.v1.RunService.RetryRun:input_type -> pawl.v1.RetryRunRequest
-	21, // 40: pawl.v1.RunService.ForkRun:input_type -> pawl.v1.ForkRunRequest
-	3,  // 41: pawl.v1.RunService.StartRun:output_type -> pawl.v1.StartRunResponse
-	5,  // 42: pawl.v1.RunService.WaitRun:output_type -> pawl.v1.WaitRunResponse
-	7,  // 43: pawl.v1.RunService.GetRun:output_type -> pawl.v1.GetRunResponse
-	9,  // 44: pawl.v1.RunService.ListRuns:output_type -> pawl.v1.ListRunsResponse
-	11, // 45: pawl.v1.RunService.ListRunSteps:output_type -> pawl.v1.ListRunStepsResponse
-	14, // 46: pawl.v1.RunService.WatchRun:output_type -> pawl.v1.WatchRunResponse
-	16, // 47: pawl.v1.RunService.CancelRun:output_type -> pawl.v1.CancelRunResponse
-	18, // 48: pawl.v1.RunService.SignalRun:output_type -> pawl.v1.SignalRunResponse
-	20, // 49: pawl.v1.RunService.RetryRun:output_type -> pawl.v1.RetryRunResponse
-	22, // 50: pawl.v1.RunService.ForkRun:output_type -> pawl.v1.ForkRunResponse
-	41, // [41:51] is the sub-list for method output_type
-	31, // [31:41] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	35, // 31: pawl.v1.Schedule.upcoming:type_name -> google.protobuf.Timestamp
+	35, // 32: pawl.v1.Schedule.last:type_name -> google.protobuf.Timestamp
+	33, // 33: pawl.v1.Schedule.problem:type_name -> pawl.v1.Error
+	23, // 34: pawl.v1.ListSchedulesResponse.schedules:type_name -> pawl.v1.Schedule
+	23, // 35: pawl.v1.PauseScheduleResponse.schedule:type_name -> pawl.v1.Schedule
+	23, // 36: pawl.v1.ResumeScheduleResponse.schedule:type_name -> pawl.v1.Schedule
+	1,  // 37: pawl.v1.TriggerScheduleResponse.run:type_name -> pawl.v1.Run
+	2,  // 38: pawl.v1.RunService.StartRun:input_type -> pawl.v1.StartRunRequest
+	4,  // 39: pawl.v1.RunService.WaitRun:input_type -> pawl.v1.WaitRunRequest
+	6,  // 40: pawl.v1.RunService.GetRun:input_type -> pawl.v1.GetRunRequest
+	8,  // 41: pawl.v1.RunService.ListRuns:input_type -> pawl.v1.ListRunsRequest
+	10, // 42: pawl.v1.RunService.ListRunSteps:input_type -> pawl.v1.ListRunStepsRequest
+	13, // 43: pawl.v1.RunService.WatchRun:input_type -> pawl.v1.WatchRunRequest
+	15, // 44: pawl.v1.RunService.CancelRun:input_type -> pawl.v1.CancelRunRequest
+	17, // 45: pawl.v1.RunService.SignalRun:input_type -> pawl.v1.SignalRunRequest
+	19, // 46: pawl.v1.RunService.RetryRun:input_type -> pawl.v1.RetryRunRequest
+	21, // 47: pawl.v1.RunService.ForkRun:input_type -> pawl.v1.ForkRunRequest
+	24, // 48: pawl.v1.RunService.ListSchedules:input_type -> pawl.v1.ListSchedulesRequest
+	26, // 49: pawl.v1.RunService.PauseSchedule:input_type -> pawl.v1.PauseScheduleRequest
+	28, // 50: pawl.v1.RunService.ResumeSchedule:input_type -> pawl.v1.ResumeScheduleRequest
+	30, // 51: pawl.v1.RunService.TriggerSchedule:input_type -> pawl.v1.TriggerScheduleRequest
+	3,  // 52: pawl.v1.RunService.StartRun:output_type -> pawl.v1.StartRunResponse
+	5,  // 53: pawl.v1.RunService.WaitRun:output_type -> pawl.v1.WaitRunResponse
+	7,  // 54: pawl.v1.RunService.GetRun:output_type -> pawl.v1.GetRunResponse
+	9,  // 55: pawl.v1.RunService.ListRuns:output_type -> pawl.v1.ListRunsResponse
+	11, // 56: pawl.v1.RunService.ListRunSteps:output_type -> pawl.v1.ListRunStepsResponse
+	14, // 57: pawl.v1.RunService.WatchRun:output_type -> pawl.v1.WatchRunResponse
+	16, // 58: pawl.v1.RunService.CancelRun:output_type -> pawl.v1.CancelRunResponse
+	18, // 59: pawl.v1.RunService.SignalRun:output_type -> pawl.v1.SignalRunResponse
+	20, // 60: pawl.v1.RunService.RetryRun:output_type -> pawl.v1.RetryRunResponse
+	22, // 61: pawl.v1.RunService.ForkRun:output_type -> pawl.v1.ForkRunResponse
+	25, // 62: pawl.v1.RunService.ListSchedules:output_type -> pawl.v1.ListSchedulesResponse
+	27, // 63: pawl.v1.RunService.PauseSchedule:output_type -> pawl.v1.PauseScheduleResponse
+	29, // 64: pawl.v1.RunService.ResumeSchedule:output_type -> pawl.v1.ResumeScheduleResponse
+	31, // 65: pawl.v1.RunService.TriggerSchedule:output_type -> pawl.v1.TriggerScheduleResponse
+	52, // [52:66] is the sub-list for method output_type
+	38, // [38:52] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_pawl_v1_runs_proto_init() }
@@ -1906,7 +2533,7 @@ func file_pawl_v1_runs_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pawl_v1_runs_proto_rawDesc), len(file_pawl_v1_runs_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,16 +19,20 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RunService_StartRun_FullMethodName     = "/pawl.v1.RunService/StartRun"
-	RunService_WaitRun_FullMethodName      = "/pawl.v1.RunService/WaitRun"
-	RunService_GetRun_FullMethodName       = "/pawl.v1.RunService/GetRun"
-	RunService_ListRuns_FullMethodName     = "/pawl.v1.RunService/ListRuns"
-	RunService_ListRunSteps_FullMethodName = "/pawl.v1.RunService/ListRunSteps"
-	RunService_WatchRun_FullMethodName     = "/pawl.v1.RunService/WatchRun"
-	RunService_CancelRun_FullMethodName    = "/pawl.v1.RunService/CancelRun"
-	RunService_SignalRun_FullMethodName    = "/pawl.v1.RunService/SignalRun"
-	RunService_RetryRun_FullMethodName     = "/pawl.v1.RunService/RetryRun"
-	RunService_ForkRun_FullMethodName      = "/pawl.v1.RunService/ForkRun"
+	RunService_StartRun_FullMethodName        = "/pawl.v1.RunService/StartRun"
+	RunService_WaitRun_FullMethodName         = "/pawl.v1.RunService/WaitRun"
+	RunService_GetRun_FullMethodName          = "/pawl.v1.RunService/GetRun"
+	RunService_ListRuns_FullMethodName        = "/pawl.v1.RunService/ListRuns"
+	RunService_ListRunSteps_FullMethodName    = "/pawl.v1.RunService/ListRunSteps"
+	RunService_WatchRun_FullMethodName        = "/pawl.v1.RunService/WatchRun"
+	RunService_CancelRun_FullMethodName       = "/pawl.v1.RunService/CancelRun"
+	RunService_SignalRun_FullMethodName       = "/pawl.v1.RunService/SignalRun"
+	RunService_RetryRun_FullMethodName        = "/pawl.v1.RunService/RetryRun"
+	RunService_ForkRun_FullMethodName         = "/pawl.v1.RunService/ForkRun"
+	RunService_ListSchedules_FullMethodName   = "/pawl.v1.RunService/ListSchedules"
+	RunService_PauseSchedule_FullMethodName   = "/pawl.v1.RunService/PauseSchedule"
+	RunService_ResumeSchedule_FullMethodName  = "/pawl.v1.RunService/ResumeSchedule"
+	RunService_TriggerSchedule_FullMethodName = "/pawl.v1.RunService/TriggerSchedule"
 )
 
 // RunServiceClient is the client API for RunService service.
@@ -82,6 +86,17 @@ type RunServiceClient interface {
 	// has completed before a step. The other run is left as it is, whether it has ended or not. Idempotency and errors
 	// are as of StartRun and RetryRun.
 	ForkRun(ctx context.Context, in *ForkRunRequest, opts ...grpc.CallOption) (*ForkRunResponse, error)
+	// ListSchedules lists the schedules of the workflows that the caller may see, by workflow and number, and when they
+	// are due next.
+	ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesResponse, error)
+	// PauseSchedule has a schedule start no runs until it is resumed, over edits of its workflow too. It fails with
+	// NOT_FOUND, reason SCHEDULE_NOT_FOUND.
+	PauseSchedule(ctx context.Context, in *PauseScheduleRequest, opts ...grpc.CallOption) (*PauseScheduleResponse, error)
+	// ResumeSchedule has a schedule go on, with its first instant after now: what was due in between is not made up for.
+	ResumeSchedule(ctx context.Context, in *ResumeScheduleRequest, opts ...grpc.CallOption) (*ResumeScheduleResponse, error)
+	// TriggerSchedule starts a run as the schedule would now, be it paused or not. What is due stays so. Errors are those
+	// of StartRun.
+	TriggerSchedule(ctx context.Context, in *TriggerScheduleRequest, opts ...grpc.CallOption) (*TriggerScheduleResponse, error)
 }
 
 type runServiceClient struct {
@@ -201,6 +216,46 @@ func (c *runServiceClient) ForkRun(ctx context.Context, in *ForkRunRequest, opts
 	return out, nil
 }
 
+func (c *runServiceClient) ListSchedules(ctx context.Context, in *ListSchedulesRequest, opts ...grpc.CallOption) (*ListSchedulesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListSchedulesResponse)
+	err := c.cc.Invoke(ctx, RunService_ListSchedules_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *runServiceClient) PauseSchedule(ctx context.Context, in *PauseScheduleRequest, opts ...grpc.CallOption) (*PauseScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseScheduleResponse)
+	err := c.cc.Invoke(ctx, RunService_PauseSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *runServiceClient) ResumeSchedule(ctx context.Context, in *ResumeScheduleRequest, opts ...grpc.CallOption) (*ResumeScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeScheduleResponse)
+	err := c.cc.Invoke(ctx, RunService_ResumeSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *runServiceClient) TriggerSchedule(ctx context.Context, in *TriggerScheduleRequest, opts ...grpc.CallOption) (*TriggerScheduleResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TriggerScheduleResponse)
+	err := c.cc.Invoke(ctx, RunService_TriggerSchedule_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // RunServiceServer is the server API for RunService service.
 // All implementations must embed UnimplementedRunServiceServer
 // for forward compatibility.
@@ -252,6 +307,17 @@ type RunServiceServer interface {
 	// has completed before a step. The other run is left as it is, whether it has ended or not. Idempotency and errors
 	// are as of StartRun and RetryRun.
 	ForkRun(context.Context, *ForkRunRequest) (*ForkRunResponse, error)
+	// ListSchedules lists the schedules of the workflows that the caller may see, by workflow and number, and when they
+	// are due next.
+	ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesResponse, error)
+	// PauseSchedule has a schedule start no runs until it is resumed, over edits of its workflow too. It fails with
+	// NOT_FOUND, reason SCHEDULE_NOT_FOUND.
+	PauseSchedule(context.Context, *PauseScheduleRequest) (*PauseScheduleResponse, error)
+	// ResumeSchedule has a schedule go on, with its first instant after now: what was due in between is not made up for.
+	ResumeSchedule(context.Context, *ResumeScheduleRequest) (*ResumeScheduleResponse, error)
+	// TriggerSchedule starts a run as the schedule would now, be it paused or not. What is due stays so. Errors are those
+	// of StartRun.
+	TriggerSchedule(context.Context, *TriggerScheduleRequest) (*TriggerScheduleResponse, error)
 	mustEmbedUnimplementedRunServiceServer()
 }
 
@@ -291,6 +357,18 @@ func (UnimplementedRunServiceServer) RetryRun(context.Context, *RetryRunRequest)
 }
 func (UnimplementedRunServiceServer) ForkRun(context.Context, *ForkRunRequest) (*ForkRunResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ForkRun not implemented")
+}
+func (UnimplementedRunServiceServer) ListSchedules(context.Context, *ListSchedulesRequest) (*ListSchedulesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListSchedules not implemented")
+}
+func (UnimplementedRunServiceServer) PauseSchedule(context.Context, *PauseScheduleRequest) (*PauseScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseSchedule not implemented")
+}
+func (UnimplementedRunServiceServer) ResumeSchedule(context.Context, *ResumeScheduleRequest) (*ResumeScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeSchedule not implemented")
+}
+func (UnimplementedRunServiceServer) TriggerSchedule(context.Context, *TriggerScheduleRequest) (*TriggerScheduleResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TriggerSchedule not implemented")
 }
 func (UnimplementedRunServiceServer) mustEmbedUnimplementedRunServiceServer() {}
 func (UnimplementedRunServiceServer) testEmbeddedByValue()                    {}
@@ -486,6 +564,78 @@ func _RunService_ForkRun_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RunService_ListSchedules_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListSchedulesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).ListSchedules(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_ListSchedules_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).ListSchedules(ctx, req.(*ListSchedulesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RunService_PauseSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).PauseSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_PauseSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).PauseSchedule(ctx, req.(*PauseScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RunService_ResumeSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).ResumeSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_ResumeSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).ResumeSchedule(ctx, req.(*ResumeScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RunService_TriggerSchedule_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TriggerScheduleRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).TriggerSchedule(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_TriggerSchedule_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).TriggerSchedule(ctx, req.(*TriggerScheduleRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // RunService_ServiceDesc is the grpc.ServiceDesc for RunService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -528,6 +678,22 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ForkRun",
 			Handler:    _RunService_ForkRun_Handler,
+		},
+		{
+			MethodName: "ListSchedules",
+			Handler:    _RunService_ListSchedules_Handler,
+		},
+		{
+			MethodName: "PauseSchedule",
+			Handler:    _RunService_PauseSchedule_Handler,
+		},
+		{
+			MethodName: "ResumeSchedule",
+			Handler:    _RunService_ResumeSchedule_Handler,
+		},
+		{
+			MethodName: "TriggerSchedule",
+			Handler:    _RunService_TriggerSchedule_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -4070,8 +4070,8 @@ func (x *StepPaused) GetDuration() *durationpb.Duration {
 	return nil
 }
 
-// StepWaiting says what a step waits for once it has made that, or that all that the run does is wait, for this step and
-// others: it costs rows only meanwhile.
+// StepWaiting says what a step waits for once it has made that, or that all that the run does is wait, for this step
+// and others: it costs rows only meanwhile.
 type StepWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Empty for a run that waits for nothing but times.

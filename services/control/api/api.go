@@ -34,6 +34,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/fleet"
 	"github.com/pawl-dev/pawl/services/control/link/files"
 	"github.com/pawl-dev/pawl/services/control/run"
+	"github.com/pawl-dev/pawl/services/control/run/scheduler"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/step"
 	"github.com/pawl-dev/pawl/services/control/submission"
@@ -114,6 +115,7 @@ type Deps struct {
 	Workflows   Workflows
 	Checker     Checker
 	Runs        *run.Service
+	Schedules   *scheduler.Service
 }
 
 // Register adds all services, health and reflection to a server.

@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/model/modeltest"
 	"github.com/pawl-dev/pawl/services/control/run"
+	"github.com/pawl-dev/pawl/services/control/run/scheduler"
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/store/planetest"
 	"github.com/pawl-dev/pawl/services/control/tenancy"
@@ -126,6 +127,7 @@ func (f *fixture) serve(t *testing.T, trail *audit.Log) {
 		Placer: fleet.NewService(rows{}, nobody), Tokens: f.auth,
 		Tenants:   tenancy.NewService(f.Store),
 		Workflows: f.workflows, Runs: f.runs, Checker: f,
+		Schedules: scheduler.NewService(scheduler.Deps{Store: f.Store, Runs: f.runs, Workflows: f.workflows}),
 		Deletions: f.Store, Deleter: deletion.NewService(deletion.Deps{Store: f.Store, Aborter: f.Submissions}),
 	})
 	f.server = server

@@ -35,6 +35,7 @@ const (
 	StartRuns       Verb = "start runs of a workflow" // retries and copies too
 	ReadRuns        Verb = "read runs"
 	SteerRuns       Verb = "cancel and signal runs"
+	ChangeSchedules Verb = "pause and resume schedules"
 	ReadAll         Verb = "list all agents and runs"
 	ReadExecutors   Verb = "read executors"
 	UseExecutors    Verb = "use the files of executors"
@@ -129,12 +130,17 @@ var rules = []Rule{
 	}},
 	{StartRuns, User, operators, true, []string{
 		"pawl.v1.RunService/StartRun", "pawl.v1.RunService/RetryRun", "pawl.v1.RunService/ForkRun",
+		"pawl.v1.RunService/TriggerSchedule",
 		"POST /workflows/{workflow}", "WS /workflows/{workflow}",
 	}},
 	{SteerRuns, User, operators, true, []string{
 		"pawl.v1.RunService/CancelRun", "pawl.v1.RunService/SignalRun",
 	}},
+	{ChangeSchedules, Admin, operators, true, []string{
+		"pawl.v1.RunService/PauseSchedule", "pawl.v1.RunService/ResumeSchedule",
+	}},
 	{ReadRuns, Viewer, operators, false, []string{
+		"pawl.v1.RunService/ListSchedules",
 		"pawl.v1.RunService/GetRun", "pawl.v1.RunService/ListRuns", "pawl.v1.RunService/WaitRun",
 		"pawl.v1.RunService/ListRunSteps", "pawl.v1.RunService/WatchRun",
 		"GET /runs/{run}", "GET /runs/{run}/events", "GET /runs/{run}/stream",

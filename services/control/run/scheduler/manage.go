@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pawl-dev/pawl/services/control/audit"
+	"github.com/pawl-dev/pawl/services/control/document"
 	"github.com/pawl-dev/pawl/services/control/run"
 	"github.com/pawl-dev/pawl/services/control/schedule"
 	"github.com/pawl-dev/pawl/services/control/session"
@@ -59,6 +60,11 @@ type Which struct {
 	Record   *audit.Record // nil is none
 }
 
+// Missing is run.ErrNoSchedule about a schedule.
+func Missing(w Which) error {
+	return run.ErrNoSchedule.With("workflow %s has no schedule %d", document.Printable(w.Workflow), w.Index+1)
+}
+
 // find is the schedule as its row has it, or ErrNoSchedule.
 func (s *Service) find(ctx context.Context, w Which) (run.Schedule, error) {
 	rows, err := s.Store.Schedules(ctx, cmp.Or(w.Tenant, session.DefaultTenant))
@@ -67,7 +73,7 @@ func (s *Service) find(ctx context.Context, w Which) (run.Schedule, error) {
 	}
 	i := slices.IndexFunc(rows, func(r run.Schedule) bool { return r.Workflow == w.Workflow && r.Index == w.Index })
 	if i < 0 {
-		return run.Schedule{}, run.ErrNoSchedule.With("workflow %s has no schedule %d", w.Workflow, w.Index+1)
+		return run.Schedule{}, Missing(w)
 	}
 	return rows[i], nil
 }
