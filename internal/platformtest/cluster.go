@@ -21,6 +21,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/loop"
 	"github.com/pawl-dev/pawl/services/control/store"
 	"github.com/pawl-dev/pawl/services/control/store/sqlite"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // Options of a cluster; the zero value is a database in memory, offline models and the shell agent.
@@ -28,7 +29,9 @@ type Options struct {
 	Store  store.Store // closed with the cluster
 	Models loop.Models
 	Agents []agent.Definition
-	Log    *slog.Logger // of all replicas; nil discards
+	// Workflows of all replicas; nil is none.
+	Workflows *workflow.Catalogue
+	Log       *slog.Logger // of all replicas; nil discards
 	// Alone is that the database says what SQLite says: there is one replica, and nobody else writes.
 	Alone bool
 	// Slots is how many lanes run at once at each replica; 0 is control's own.
@@ -111,6 +114,7 @@ func (c *Cluster) Start(name string, strike func(*Platform, Step) error) *Platfo
 		p.err = control.Run(ctx, control.Config{
 			Store: p.DB, HTTP: p.webs, GRPC: p.rpcs, Agents: catalogue, Models: c.options.Models, Lookup: os.LookupEnv, TokenFile: c.token,
 			Slots: c.options.Slots, SharedNone: c.options.SharedNone, Egress: c.options.Egress,
+			Workflows: c.options.Workflows,
 			Advertise: name, Host: "host of " + name, Lock: "lock", DialPeer: c.dialer(name),
 			Ready: func() { close(ready) }, Log: c.options.Log,
 		})

@@ -107,6 +107,14 @@ var beside = []struct {
 		},
 	},
 	{
+		"30", "at any commit of a run of a workflow a replica is killed or drains", "internal/platformtest",
+		[]string{"TestRunsKilledAtEveryCommit", "TestRunsDrainedAtEveryCommit"},
+	},
+	{
+		"30", "at any commit of runs of all kinds of steps their owner dies or drains", "services/control/run/runner",
+		[]string{"TestRunsSurviveADeathAtEveryCommit", "TestRunsComeToTheSame", "TestACancelledRunEnds"},
+	},
+	{
 		"31", "the database's clock is hours ahead or behind; it jumps by hours", "internal/platformtest",
 		[]string{"TestDatabaseWithAnotherTime", "TestDatabaseWhoseClockJumps"},
 	},

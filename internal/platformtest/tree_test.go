@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pawlv1 "github.com/pawl-dev/pawl/gen/pawl/v1"
@@ -16,6 +17,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/event"
 	"github.com/pawl-dev/pawl/services/control/model"
 	"github.com/pawl-dev/pawl/services/control/session"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // asked is a line of a prompt by which a sub-agent is asked to carry out lines of its own.
@@ -73,12 +75,20 @@ func (w *world) atCommit(
 // which are merged, so it ends with the first that was not met.
 func atEveryCommit(t *testing.T, least int64, run func(w *world, n int64, after bool) (met bool)) {
 	t.Helper()
+	atEveryCommitOf(t, nil, least, run)
+}
+
+// atEveryCommitOf is atEveryCommit in worlds with workflows.
+func atEveryCommitOf(
+	t *testing.T, workflows *workflow.Catalogue, least int64, run func(w *world, n int64, after bool) (met bool),
+) {
+	t.Helper()
 	for _, after := range []bool{false, true} {
 		word := map[bool]string{false: "before", true: "after"}[after]
 		n := int64(1)
 		for met := true; met; n++ {
 			t.Run(fmt.Sprintf("%s %d", word, n), func(t *testing.T) {
-				within(t, func(w *world) { met = run(w, n, after) })
+				synctest.Test(t, func(t *testing.T) { met = run(newWorldOf(t, workflows), n, after) })
 			})
 			if t.Failed() {
 				return

@@ -25,6 +25,7 @@ import (
 	"github.com/pawl-dev/pawl/services/control/session"
 	"github.com/pawl-dev/pawl/services/control/submission"
 	"github.com/pawl-dev/pawl/services/control/tool/builtin"
+	"github.com/pawl-dev/pawl/services/control/workflow"
 )
 
 // world is a replica "a" and a machine "m" that is connected to it.
@@ -119,9 +120,13 @@ func within(t *testing.T, run func(w *world)) {
 	synctest.Test(t, func(t *testing.T) { run(newWorld(t)) })
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOf(t, nil) }
+
+func newWorldOf(t *testing.T, workflows *workflow.Catalogue) *world {
 	w := &world{T: t}
-	w.c = platformtest.New(t, platformtest.Options{Models: models{&w.asking}, Agents: agents(), Egress: w.wayOut()})
+	w.c = platformtest.New(t, platformtest.Options{
+		Models: models{&w.asking}, Agents: agents(), Egress: w.wayOut(), Workflows: workflows,
+	})
 	w.a = w.c.Start("a", nil)
 	w.m = w.c.Machine(w.a, "m")
 	w.m.Box.Serve = w.serveBeside
