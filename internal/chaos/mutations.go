@@ -6,16 +6,17 @@ const (
 	loopDir     = "services/control/loop/"
 	postgresDir = "services/control/store/postgres/"
 	rowsDir     = "services/control/store/rows/"
+	turnDir     = "services/control/turn/"
 	workDir     = "services/executor/work/"
 	keeperDir   = "services/executor/keeper/"
 )
 
 // twice makes control send every order twice, which any network may do. A call must not mind.
 var twice = patch{
-	loopDir + "commit.go", `	err := l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
-`, `	err := l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
+	turnDir + "commit.go", `	err := t.lane.deps.Executors.Send(t.lane.head.ctx, executor, m)
+`, `	err := t.lane.deps.Executors.Send(t.lane.head.ctx, executor, m)
 	if _, order := m.(*call.Order); order && err == nil {
-		err = l.tree.deps.Executors.Send(l.tree.head.ctx, executor, m)
+		err = t.lane.deps.Executors.Send(t.lane.head.ctx, executor, m)
 	}
 `,
 }
@@ -49,8 +50,8 @@ var mutants = []mutant{
 		name:   "results are acknowledged before they are recorded",
 		expect: []string{"I7"}, mix: "database", seconds: 60, seeds: someSeeds,
 		patches: []patch{{
-			loopDir + "act.go", `l.out.results = append(l.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
-			`l.send(c.Executor, &call.ResultAck{CallID: c.ID})`,
+			turnDir + "act.go", `t.out.results = append(t.out.results, ack{c.Executor, &call.ResultAck{CallID: c.ID}})`,
+			`t.send(c.Executor, &call.ResultAck{CallID: c.ID})`,
 		}},
 	},
 	{
@@ -161,7 +162,7 @@ var mutants = []mutant{
 	{
 		name:   "a new owner shows again what was shown",
 		expect: []string{"I5"}, mix: "handovers", seconds: 20, seeds: someSeeds,
-		patches: []patch{{loopDir + "output.go", `known > 0 {`, `false {`}},
+		patches: []patch{{turnDir + "output.go", `known > 0 {`, `false {`}},
 	},
 	{
 		name:   "a cancelled call is confirmed without a sweep",
@@ -182,7 +183,7 @@ var mutants = []mutant{
 	{
 		name:   "a task that is found in its row is ended again",
 		expect: []string{"I7"}, mix: "trees", seconds: 10, seeds: someSeeds,
-		patches: []patch{{loopDir + "await.go", `		case c.Kind == uint8(tool.KindTask): // its loop`, `		case false: // its loop`}},
+		patches: []patch{{turnDir + "await.go", `		case c.Kind == uint8(tool.KindTask): // its loop`, `		case false: // its loop`}},
 	},
 	{
 		name:   "a sub-agent ends without its call",
@@ -196,7 +197,7 @@ var mutants = []mutant{
 	},
 	{
 		name: "what sub-agents cost is not counted", expect: []string{"I1"}, mix: "trees", seconds: 10, seeds: someSeeds,
-		patches: []patch{{loopDir + "calls.go", `		usage = usage.Add(c.usage)
+		patches: []patch{{loopDir + "calls.go", `		usage = usage.Add(c.Usage())
 `, `		_ = c
 `}},
 	},
@@ -204,10 +205,10 @@ var mutants = []mutant{
 		name:   "deltas of sub-agents are stored as the submission's",
 		expect: []string{"I3"}, mix: "trees", seconds: 10, seeds: someSeeds,
 		patches: []patch{{
-			loopDir + "commit.go", `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
-`, `	e.Time, e.SubmissionID, e.Turn, e.Loop = time.Now(), l.row.ID, l.row.Turn, l.origin.task
-	if e.Type.IsDelta() {
-		e.SubmissionID, e.Loop = l.row.RootID, nil
+			turnDir + "commit.go", `t.who.LoopID, t.user.Turn(), t.who.Task
+`, `t.who.LoopID, t.user.Turn(), t.who.Task
+	if e.Type.IsDelta() && e.Loop != nil {
+		e.SubmissionID, e.Loop = e.Loop.Root, nil
 	}
 `,
 		}},
@@ -224,9 +225,7 @@ var mutants = []mutant{
 	{
 		name:   "only the root of a tree is taken over",
 		expect: []string{"I1"}, mix: "trees", seconds: 15, seeds: someSeeds,
-		patches: []patch{{loopDir + "tree.go", `	for i := range t.head.Loops {
-		row`, `	for i := range t.head.Loops[:1] {
-		row`}},
+		patches: []patch{{loopDir + "tree.go", `t.reopen(ctx, t.Head().Loops, nil)`, `t.reopen(ctx, t.Head().Loops[:1], nil)`}},
 	},
 	{
 		name:   "a head that cannot be read is left to itself",
@@ -269,7 +268,7 @@ var mutants = []mutant{
 		seeds: someSeeds,
 		patches: []patch{{
 			loopDir + "task.go",
-			`l.event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
+			`l.Event(event.Event{Type: event.TaskFinished, Settlement: &told, Task: about}), ended)`, `ended)`,
 		}},
 	},
 	{
@@ -282,7 +281,7 @@ var mutants = []mutant{
 	{
 		name: "a call is made before anybody has decided", expect: []string{"I9"}, mix: "gates", seconds: 8,
 		seeds:   someSeeds,
-		patches: []patch{{loopDir + "await.go", `Gated: c.gate != nil,`, `Gated: false && c.gate != nil,`}},
+		patches: []patch{{turnDir + "await.go", `Gated: c.gate != nil,`, `Gated: false && c.gate != nil,`}},
 	},
 	{
 		name: "a decision is lost", expect: []string{"I9"}, mix: "gates", seconds: 8, seeds: someSeeds,
