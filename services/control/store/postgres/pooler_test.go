@@ -10,14 +10,7 @@ import (
 
 	"github.com/pawl-dev/pawl/internal/pgtest"
 	"github.com/pawl-dev/pawl/services/control/store/postgres"
-	"github.com/pawl-dev/pawl/services/control/store/storetest"
 )
-
-// TestContractBehindAPooler is how hosted databases are reached: sessions are shared, and nothing of one lasts from one
-// transaction to the next.
-func TestContractBehindAPooler(t *testing.T) {
-	storetest.Run(t, opener(func(t *testing.T) string { return pgtest.Pooled(t, migrated.URL(t)) }))
-}
 
 func TestStoresThatStartTogetherBehindAPoolerMigrateOnce(t *testing.T) {
 	for name, direct := range map[string]bool{"with a direct address": true, "without one": false} {

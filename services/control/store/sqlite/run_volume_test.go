@@ -34,9 +34,9 @@ func fillRuns(t *testing.T, s *Store, runs, steps int) {
 			SELECT ` + runID + `, 2, n % 2 = 0, 9223372036854775807, 2, n % 2 = 0 FROM n`,
 		n(1) + `INSERT INTO submissions (submission_id, lane_id, session_id, root_id, seq, agent_digest, event_base,
 			status, accepted_at) SELECT 'attempt ' || n, ` + runID + `, ` + runID + `, 'attempt ' || n, 1,
-			'digest ' || (n % 50), 0, 1 + n % 2, 1 FROM n`,
+			'digest ' || (n / 2 % 50), 0, 1 + n % 2, 1 FROM n`,
 		n(1) + `INSERT INTO runs (run_id, workflow, digest, attempt, submission_id, status, created_at, ended_at)
-			SELECT ` + runID + `, 'w', 'digest ' || (n % 50), 1, 'attempt ' || n, 1 + n % 2, 1,
+			SELECT ` + runID + `, 'w', 'digest ' || (n / 2 % 50), 1, 'attempt ' || n, 1 + n % 2, 1,
 			iif(n % 2, n + ` + fmt.Sprint(old) + `, NULL) FROM n`,
 		n(10) + addSteps,
 		fmt.Sprintf(`WITH n(n) AS (SELECT 1),
