@@ -91,10 +91,11 @@ func TestRestoredDataDirectory(t *testing.T) {
 			copyDir(t, m.Data, backup)
 			sub := p.submit(command)
 			m.awaitRunning()
+			// What control has not heard of when a machine dies, it cannot know of: a state of before that passes then.
+			eventually(t, "control to record how many calls the executor has begun", func() bool {
+				return ask[int](t, url, "SELECT begun FROM executors WHERE executor_id = 'm1'") == 1
+			})
 			if restart {
-				eventually(t, "control to record how many calls the executor has begun", func() bool {
-					return ask[int](t, url, "SELECT begun FROM executors WHERE executor_id = 'm1'") == 1
-				})
 				p.kill()
 			}
 			m.kill()
