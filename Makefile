@@ -56,6 +56,7 @@ FUZZ = mkdir -p bin; grep -rn --include='*_test.go' '^func Fuzz' $(FUZZED) | \
 test-full: test ## make test, then long property runs, every fuzz target and chaos: before a feature is called done
 	bin/pgtest -fsync=false go test -tags full -count=1 -timeout=60m $(PROPERTIES) -rapid.checks=$(CHECKS)
 	go test -race -tags full -count=1 -run='KilledAtEveryWrite$$' ./internal/platformtest
+	bin/pgtest -fsync=false go test -race -tags full -count=1 -run='^TestTablesOfRuns$$' ./cmd/control
 	@$(FUZZ)
 	CHAOS_RACE=1 $(MAKE) chaos
 
