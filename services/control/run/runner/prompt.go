@@ -77,9 +77,11 @@ func (w *work) prompt() (err error) {
 // answered has the agent work.
 func (w *work) answered(ctx context.Context) (drive.Outcome, error) {
 	if c := w.present(); len(w.before) > 0 && (c == nil || c.State == call.Pending) {
-		failed, err := w.look(ctx)
-		if failed != nil || err != nil {
-			return *cmp.Or(failed, &drive.Outcome{}), err
+		switch failed, err := w.look(ctx); {
+		case err != nil:
+			return drive.Outcome{}, err
+		case failed != nil:
+			return *failed, nil
 		}
 	}
 	c, err := w.calling(ctx, nil)

@@ -275,6 +275,9 @@ func (r *root) leave(w *wait, keep bool, what string, end func() error) (*drive.
 	case !w.asked:
 		if err := end(); lane.Outage(err) {
 			return nil, fmt.Errorf("asking %s to end: %w", what, err)
+		} else if err != nil { // it may end all the same
+			r.log().Warn("what a step has started cannot be asked to end", "run_id", r.row.LaneID, "step", w.do.Path,
+				"error", err)
 		}
 		w.asked = true
 		return nil, nil
