@@ -233,7 +233,8 @@ func (a *Approve) options() []Option {
 			Form: list(&a.To, "somebody who decides, such as role:admin or team:platform", "", isDecider),
 		},
 		{
-			Name: "on_timeout", Doc: "What it stands for when nobody decides within the timeout.",
+			Name: "on_timeout", Doc: "What it stands for when nobody decides within the timeout. Without it, " +
+				"`decision` is timeout.",
 			Form: words(&a.OnTimeout, TimeoutReject, TimeoutApprove, TimeoutFail),
 		},
 	}

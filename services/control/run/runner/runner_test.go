@@ -310,3 +310,20 @@ func TestDurationsOverDeaths(t *testing.T) {
 		}
 	})
 }
+
+// What a question that nobody decides stands for is what its step says.
+func TestQuestionsThatNobodyDecides(t *testing.T) {
+	try(t, map[string]string{"w": `
+steps:
+  - {id: a, approve: Publish it, timeout: 1m}
+  - {id: b, approve: Publish it, timeout: 1m, on_timeout: reject}
+  - {id: c, approve: Publish it, timeout: 1m, on_timeout: approve}
+  - {id: d, approve: Publish it, timeout: 1m, on_timeout: fail, on_error: continue}
+output: "${{ steps.a.decision }} ${{ steps.b.decision }} ${{ steps.c.decision }} ${{ steps.d.status }}"
+`}, func(b *bench) {
+		id := b.begin("w", `{}`)
+		b.wait(90 * time.Second)
+		b.restart()
+		b.expect(b.end(id), `completed "timeout rejected approved failed"`)
+	})
+}
